@@ -1,0 +1,1 @@
+"""What a model scores: observations, tasks, log-likelihoods, metrics and importers."""

@@ -1,0 +1,265 @@
+"""The observations table: one row per (run, step, task); schema, validation, reading, writing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from evaluation.files import InputError, atomic_write
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+__all__ = [
+    "COLUMNS",
+    "KEY",
+    "SCHEMA_VERSION",
+    "InputError",
+    "atomic_write",
+    "read_observations",
+    "validate",
+    "write_observations",
+]
+
+SCHEMA_VERSION = 1
+"""Version of the table's columns and their meanings; written into every file."""
+
+KEY = ("run", "step", "task")
+"""The columns that together name a row."""
+
+LOSS_UNITS = ("bits/byte", "nats/token")
+ROLES = ("ladder", "target", "extra")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table: its name, type, permitted range and meaning."""
+
+    name: str
+    kind: Literal["text", "number", "count", "flag"]
+    meaning: str
+    required: bool = False
+    low: float = -np.inf
+    high: float = np.inf
+    above_low: bool = False
+    values: tuple[str, ...] = ()
+
+
+COLUMNS = (
+    Column("run", "text", "rung or target, `190M-5xC`, `7B-4T`", required=True),
+    Column(
+        "role",
+        "text",
+        "ladder, target, or extra (known, not fitted by default)",
+        required=True,
+        values=ROLES,
+    ),
+    Column(
+        "params",
+        "number",
+        "N: every parameter but the input embedding",
+        required=True,
+        low=0,
+        above_low=True,
+    ),
+    Column("tokens", "number", "D: tokens trained on", required=True, low=0),
+    Column("flops", "number", "C: training FLOPs; may be empty", low=0),
+    Column("step", "count", "optimizer step", required=True, low=0),
+    Column("final", "flag", "whether the step is the run's last", required=True),
+    Column("task", "text", "task or LM validation set", required=True),
+    Column("loss", "number", "the feature that links both fits", required=True, low=0),
+    Column("loss_unit", "text", "unit of loss", required=True, values=LOSS_UNITS),
+    Column("accuracy", "number", "share of right answers; empty for LM sets", low=0, high=1),
+    Column("accuracy_metric", "text", "how an answer was picked, `acc_per_char`"),
+    Column("chance", "number", "accuracy of guessing", low=0, high=1),
+    Column("instances", "count", "number of documents scored", low=1),
+    Column("loss_se", "number", "standard error of loss", low=0),
+    Column("accuracy_se", "number", "standard error of accuracy", low=0),
+    Column("recipe", "text", "training recipe"),
+    Column("seed", "count", "training seed", low=0),
+    Column("batch_tokens", "number", "tokens a step", low=0, above_low=True),
+    Column("unique_tokens", "number", "distinct tokens, where data was repeated", low=0),
+    Column("params_total", "number", "every parameter, embeddings included", low=0),
+    Column("schema_version", "count", "version of this schema", low=1),
+)
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+_FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+
+
+def read_observations(path: Path | str) -> DataFrame:
+    """Read and validate a table from `.parquet` or `.csv`.
+
+    Raises InputError, naming file, row (counted from 1, header apart) and column, for a missing
+    file, a missing or ill-typed column, a value out of range, or a duplicate key.
+    """
+    path = Path(path)
+    if path.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{path}: observations are a .parquet or a .csv file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `ladder import` makes one")
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+        else:
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
+    return validate(frame, str(path))
+
+
+def write_observations(frame: DataFrame, path: Path | str) -> None:
+    """Validate a table and write it, atomically, as Parquet or CSV by the file's ending."""
+    path = Path(path)
+    if path.suffix not in (".parquet", ".csv"):
+        raise InputError(f"{path}: observations are written to a .parquet or a .csv file")
+    frame = validate(frame, str(path))
+    if path.suffix == ".parquet":
+        atomic_write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+    else:
+        atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
+    """Return the table with every known column typed, in the schema's order; extras follow.
+
+    `source` names the table in errors. Raises InputError at the first row that breaks the schema.
+    """
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        raise InputError(f"{source}: column {doubled[0]!r} stands twice; keep one")
+    missing = [c.name for c in COLUMNS if c.required and c.name not in frame.columns]
+    if missing:
+        raise InputError(
+            f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            f"it has {', '.join(map(str, frame.columns)) or 'none'}"
+        )
+    if not len(frame):
+        raise InputError(f"{source}: has no rows")
+    typed: dict[str, Any] = {}
+    for column in COLUMNS:
+        if column.name in frame.columns:
+            typed[column.name] = _typed(frame[column.name].reset_index(drop=True), column, source)
+    for name in frame.columns:
+        if name not in _BY_NAME:
+            typed[str(name)] = _extra(frame[name].reset_index(drop=True))
+    result = pd.DataFrame(typed)
+    _check_version(result, source)
+    _check_rows(result, source)
+    result["schema_version"] = SCHEMA_VERSION
+    return result
+
+
+def _typed(values: Series, column: Column, source: str) -> Series:
+    if column.kind == "text":
+        return _text(values, column, source)
+    empty = _is_empty(values)
+    if column.required and empty.any():
+        _fail(source, empty, column.name, "is empty", "give a value")
+    if column.kind == "flag":
+        flags = values.astype(str).str.strip().str.lower().map(_FLAGS)
+        _fail(source, flags.isna(), column.name, "is not true or false", "write true or false")
+        return flags.astype(bool)
+    numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
+    _fail(source, numbers.isna() & ~empty, column.name, "is not a number", "give a number", values)
+    _fail(source, np.isinf(numbers), column.name, "is infinite", "give a finite number", values)
+    low = numbers <= column.low if column.above_low else numbers < column.low
+    bound = f"{'above' if column.above_low else 'at least'} {column.low:g}"
+    _fail(source, low, column.name, "is too small", f"it must be {bound}", values)
+    high = numbers > column.high
+    hint = f"it must be at most {column.high:g}"
+    if column.high == 1:
+        hint += " (a share, not per cent)"
+    _fail(source, high, column.name, "is too large", hint, values)
+    if column.kind == "count":
+        broken = (numbers % 1 != 0) & ~empty
+        _fail(source, broken, column.name, "is not a whole number", "give a count", values)
+        return numbers.astype("int64" if column.required else "Int64")
+    return numbers
+
+
+def _text(values: Series, column: Column, source: str) -> Series:
+    empty = _is_empty(values)
+    if column.required:
+        _fail(source, empty, column.name, "is empty", "give a value")
+    text = values.astype(str).where(~empty, "")
+    if column.values:
+        wrong = ~text.isin(column.values)
+        hint = f"it is one of {', '.join(column.values)}"
+        _fail(source, wrong, column.name, "is unknown", hint, values)
+    return text
+
+
+def _extra(values: Series) -> Series:
+    if pd.api.types.is_numeric_dtype(values):
+        return values
+    numbers = pd.to_numeric(values.where(~_is_empty(values)), errors="coerce")
+    return numbers.astype(float) if (numbers.notna() | _is_empty(values)).all() else values
+
+
+def _is_empty(values: Series) -> Series:
+    blank = values.isna()
+    if not pd.api.types.is_numeric_dtype(values):
+        blank |= values.astype(str).str.strip() == ""
+    return blank
+
+
+def _check_version(frame: DataFrame, source: str) -> None:
+    if "schema_version" in frame.columns:
+        newest = frame["schema_version"].max()
+        if pd.notna(newest) and newest > SCHEMA_VERSION:
+            raise InputError(
+                f"{source}: schema version {newest} is newer than {SCHEMA_VERSION}; "
+                "upgrade task-ladder"
+            )
+
+
+def _check_rows(frame: DataFrame, source: str) -> None:
+    duplicate = frame.duplicated(list(KEY), keep="first")
+    if duplicate.any():
+        row = int(np.flatnonzero(duplicate)[0])
+        run, step, task = (frame[name].iloc[row] for name in KEY)
+        raise InputError(
+            f"{source}: row {row + 1}, columns run, step, task: a second row for "
+            f"({run}, {step}, {task}); keep one"
+        )
+    for name in ("role", "params"):
+        first = frame.groupby("run", sort=False)[name].transform("first")
+        _fail(
+            source,
+            frame[name] != first,
+            name,
+            "differs from the run's first row",
+            "a run has one",
+            frame[name],
+        )
+    for group, name in ((["run", "task"], "final"), (["task"], "loss_unit")):
+        if name == "final":
+            wrong = frame["final"] & (frame.groupby(group)["step"].transform("max") > frame["step"])
+            problem, hint = "is true before the run's last step", "mark only the last step final"
+        else:
+            wrong = frame[name] != frame.groupby(group)[name].transform("first")
+            problem, hint = "differs from the task's first row", "a task has one unit"
+        _fail(source, wrong, name, problem, hint, frame[name])
+
+
+def _fail(
+    source: str,
+    wrong: Series | np.ndarray,
+    column: str,
+    problem: str,
+    hint: str,
+    values: Sequence[Any] | Series | None = None,
+) -> None:
+    """Raise for the first row where `wrong` holds; return where there is none."""
+    rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
+    if not len(rows):
+        return
+    shown = "" if values is None else f"{list(values)[rows[0]]!r} "
+    raise InputError(f"{source}: row {rows[0] + 1}, column {column!r}: {shown}{problem}; {hint}")

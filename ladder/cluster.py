@@ -1,0 +1,103 @@
+"""Launches runs on this machine: one process a core, one thread each, targets last."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+from ladder.config import Experiment
+from ladder.plan import Rung
+from ladder.runs import RunsFolder, cores
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+POLL_SECONDS = 0.5
+
+
+class TrainingError(RuntimeError):
+    """A run that could not be finished; the message is one line."""
+
+
+def train_local(
+    config: Experiment,
+    pending: list[Rung],
+    runs: RunsFolder,
+    watch: Callable[[], None],
+    workers: int | None = None,
+) -> None:
+    """Train `pending` side by side; `watch` is called about twice a second.
+
+    Rungs go first, the costliest first, so that the cores finish together; targets follow. A rung
+    that fails does not stop the others; all failures are raised together as TrainingError.
+    """
+    order = sorted(pending, key=lambda r: (r.role == "target", -r.flops))
+    count = min(workers or cores(), len(order))
+    context = multiprocessing.get_context("spawn")
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(count, context, initializer=_watch_parent, initargs=(os.getpid(),)) as pool,
+    ):
+        futures = {pool.submit(_train, config, rung, runs.path): rung for rung in order}
+        try:
+            left: set[Future[None]] = set(futures)
+            while left:
+                _, left = wait(left, timeout=POLL_SECONDS)
+                watch()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _kill(pool)
+            raise
+    failures = [_failure(rung.name, future) for future, rung in futures.items()]
+    lines = [line for line in failures if line]
+    if lines:
+        raise TrainingError("; ".join(lines))
+
+
+def _train(config: Experiment, rung: Rung, path: Path) -> None:
+    from ladder.train import train_rung
+
+    train_rung(config, rung, RunsFolder(path))
+
+
+def _failure(name: str, future: Future[None]) -> str:
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        return f"{name}: a worker process was killed; run the command again to go on"
+    return f"{name}: {type(error).__name__}: {error}" if error else ""
+
+
+def _watch_parent(parent: int) -> None:
+    """End this worker when its parent is gone: a killed command leaves no one training."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _kill(pool: ProcessPoolExecutor) -> None:
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Workers inherit these settings before their libraries start thread pools."""
+    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""Token streams and the tasks that belong to them."""

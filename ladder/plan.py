@@ -1,0 +1,138 @@
+"""Sizes x multiples -> rungs with their hyperparameters, FLOPs and cost; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from evaluation.files import InputError
+from ladder import recipe
+from ladder.config import Experiment, Shape
+from ladder.model import count_params, embedding_params, flops_per_token
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One run of the ladder, or a target, with everything that follows from size and tokens."""
+
+    name: str
+    role: str
+    """`ladder` or `target`."""
+    train: bool
+    """Whether `ladder run` trains it."""
+    size: str
+    shape: Shape
+    params: int
+    """N: every parameter but the input embedding."""
+    params_total: int
+    tokens: int
+    """D, as planned; the steps' tokens may exceed it by less than one batch."""
+    flops: float
+    """Training FLOPs by the published formula of the architecture."""
+    flops_6nd: float
+    flops_per_token: int
+    batch_sequences: int
+    sequence_length: int
+    learning_rate: float
+    """Peak."""
+    warmup_steps: int
+    steps: int
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of one optimizer step."""
+        return self.batch_sequences * self.sequence_length
+
+    def describe(self) -> dict[str, Any]:
+        """The fields that `ladder plan --json` promises."""
+        own = asdict(self)
+        return {k: own[k] for k in PLAN_FIELDS}
+
+
+PLAN_FIELDS = (
+    "name",
+    "params",
+    "tokens",
+    "flops",
+    "flops_6nd",
+    "flops_per_token",
+    "batch_sequences",
+    "learning_rate",
+    "warmup_steps",
+    "steps",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The rungs, cheapest first within a size, and the targets."""
+
+    rungs: tuple[Rung, ...]
+    targets: tuple[Rung, ...]
+
+    @property
+    def runs(self) -> tuple[Rung, ...]:
+        """Everything that is trained: the rungs, then the targets to be trained."""
+        return (*self.rungs, *(t for t in self.targets if t.train))
+
+    @property
+    def ladder_flops(self) -> float:
+        """FLOPs of all rungs together."""
+        return sum(r.flops for r in self.rungs)
+
+    @property
+    def share_of_target(self) -> dict[str, float]:
+        """The ladder's FLOPs as a share of each target's, both by 6ND."""
+        ladder = sum(r.flops_6nd for r in self.rungs)
+        return {t.name: ladder / t.flops_6nd for t in self.targets}
+
+    def run(self, name: str) -> Rung:
+        """The run of that name; raises InputError with the names there are."""
+        for rung in self.runs:
+            if rung.name == name:
+                return rung
+        names = ", ".join(r.name for r in self.runs)
+        raise InputError(f"rung {name!r}: not in this config; there are {names}")
+
+
+def make_plan(config: Experiment) -> Plan:
+    """All rungs and targets of an experiment; raises InputError where two share a name."""
+    rungs = tuple(
+        _rung(config, size, multiple, "ladder", True)
+        for size in config.ladder.sizes
+        for multiple in config.ladder.multiples
+    )
+    targets = tuple(_rung(config, t.size, t.multiple, "target", t.train) for t in config.targets)
+    seen: set[str] = set()
+    for rung in (*rungs, *targets):
+        if rung.name in seen:
+            raise InputError(f"{rung.name}: planned twice; keep one of ladder and targets")
+        seen.add(rung.name)
+    return Plan(rungs, targets)
+
+
+def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool) -> Rung:
+    shape, model = config.model.sizes[size], config.model
+    params = count_params(shape, config.corpus.nodes)
+    tokens = recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+    sequences = recipe.batch_sequences(tokens, config.recipe.batch_divisor)
+    steps = recipe.steps(tokens, sequences * model.sequence_length)
+    per_token = flops_per_token(shape, config.corpus.nodes, model.sequence_length)
+    return Rung(
+        name=f"{size}-{multiple:g}xC",
+        role=role,
+        train=train,
+        size=size,
+        shape=shape,
+        params=params,
+        params_total=params + embedding_params(shape, config.corpus.nodes),
+        tokens=tokens,
+        flops=float(per_token * tokens),
+        flops_6nd=6.0 * params * tokens,
+        flops_per_token=per_token,
+        batch_sequences=sequences,
+        sequence_length=model.sequence_length,
+        learning_rate=recipe.learning_rate(shape.width, config.recipe.learning_rate_base),
+        warmup_steps=recipe.warmup_steps(steps, config.recipe.warmup),
+        steps=steps,
+    )

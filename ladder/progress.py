@@ -1,0 +1,81 @@
+"""Progress while runs train: bars on a terminal, one line a finished run elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ladder.tables import duration, note
+
+if TYPE_CHECKING:
+    from ladder.plan import Plan
+    from ladder.runs import RunsFolder
+
+Watch = Callable[["RunsFolder", "Plan"], None]
+
+
+@contextmanager
+def watching(plan: Plan) -> Iterator[Watch]:
+    """A function to be called now and then while runs train."""
+    if sys.stderr.isatty():
+        with _bars(plan) as watch:
+            yield watch
+    else:
+        yield _lines()
+
+
+@contextmanager
+def _bars(plan: Plan) -> Iterator[Watch]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    flops = {rung.name: rung.flops for rung in plan.runs}
+    with Progress(
+        TextColumn("{task.description}", justify="right"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[more]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    ) as bars:
+        whole = bars.add_task("all runs", total=sum(flops.values()), more="")
+        shown: dict[str, TaskID] = {}
+
+        def watch(runs: RunsFolder, plan: Plan) -> None:
+            done, finished = 0.0, 0
+            for status in runs.statuses(plan):
+                done += flops[status.name] * status.step / status.steps
+                finished += status.state == "finished"
+                if status.state == "running" and status.loss is not None:
+                    if status.name not in shown:
+                        shown[status.name] = bars.add_task(status.name, total=status.steps, more="")
+                    bars.update(
+                        shown[status.name],
+                        completed=status.step,
+                        more=f"loss {status.loss:.3f}  {status.tokens_per_second:,.0f} tokens/s  "
+                        f"{duration(status.seconds_left)} left",
+                    )
+                elif status.name in shown:
+                    bars.remove_task(shown.pop(status.name))
+            bars.update(whole, completed=done, more=f"{finished} of {len(plan.runs)} finished")
+
+        yield watch
+
+
+def _lines() -> Watch:
+    start, known = time.monotonic(), set[str]()
+
+    def watch(runs: RunsFolder, plan: Plan) -> None:
+        for status in runs.statuses(plan):
+            if status.state == "finished" and status.name not in known:
+                known.add(status.name)
+                loss = "" if status.loss is None else f", loss {status.loss:.3f}"
+                note(
+                    f"[{duration(time.monotonic() - start)}] {status.name} finished{loss}; "
+                    f"{len(known)} of {len(plan.runs)}"
+                )
+
+    return watch

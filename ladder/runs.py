@@ -1,0 +1,236 @@
+"""The runs folder: configs, manifests, progress, locks and observations; no torch.
+
+    runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, tasks/
+    runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
+                   checkpoints/step-N/
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from evaluation.files import InputError, read_json, write_json, write_text
+from evaluation.records import read_observations
+from evaluation.tasks import write_task
+from ladder.config import Experiment, differences, dump_config, load_config
+from ladder.corpora.walks import Walks
+from ladder.plan import Plan, Rung
+
+LOCK_WAIT = 20.0
+"""Seconds to wait for a killed run's worker to let go of a rung."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a rung is, as its worker last said."""
+
+    step: int
+    steps: int
+    loss: float
+    """Training loss of the last step, nats per token."""
+    tokens_per_second: float
+    updated: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
+class RungStatus:
+    """One line of `ladder status`."""
+
+    name: str
+    role: str
+    state: str
+    """`pending`, `running`, `interrupted`, `failed` or `finished`."""
+    step: int
+    steps: int
+    loss: float | None
+    tokens_per_second: float | None
+    seconds_left: float | None
+    error: str = ""
+
+
+class RungFolder:
+    """Files of one rung."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.manifest = path / "manifest.json"
+        self.progress = path / "progress.json"
+        self.metrics = path / "metrics.jsonl"
+        self.scores = path / "scores.parquet"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the rung was trained and scored to its end."""
+        return self.manifest.is_file() and read_json(self.manifest)["state"] == "finished"
+
+    @contextmanager
+    def lock(self, wait: float = LOCK_WAIT) -> Iterator[None]:
+        """Hold the rung against other processes; raises InputError where one keeps it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as handle:
+            deadline = time.monotonic() + wait
+            while not _try_lock(handle.fileno()):
+                if time.monotonic() > deadline:
+                    raise InputError(f"{self.path}: another process trains this rung; wait for it")
+                time.sleep(0.1)
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether a process trains the rung now."""
+        path = self.path / ".lock"
+        if not path.is_file():
+            return False
+        with path.open("r+") as handle:
+            return not _try_lock(handle.fileno())
+
+    def write_manifest(self, rung: Rung, config: Experiment, state: str, **more: Any) -> None:
+        """Write what was run: the rung, seed, versions and state."""
+        versions = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
+        document = {
+            "version": 1,
+            "state": state,
+            "role": rung.role,
+            "seed": config.seed,
+            "rung": {**rung.describe(), "shape": rung.shape.model_dump()},
+            "versions": versions,
+            **more,
+        }
+        write_json(self.manifest, document)
+
+    def write_progress(self, progress: Progress) -> None:
+        """Say where the rung is; the last word counts, so it is not synced."""
+        temporary = self.progress.with_suffix(".tmp")
+        temporary.write_text(json.dumps(asdict(progress)))
+        temporary.replace(self.progress)
+
+    def status(self, rung: Rung) -> RungStatus:
+        """The rung's state, read from its files."""
+        state, error = "pending", ""
+        if self.manifest.is_file():
+            manifest = read_json(self.manifest)
+            state, error = manifest["state"], manifest.get("error", "")
+            if state == "running" and not self.is_locked():
+                state = "interrupted"
+        progress = self._read_progress()
+        if progress is None or state == "pending":
+            return RungStatus(
+                rung.name, rung.role, state, 0, rung.steps, None, None, None, error
+            )
+        speed = progress.tokens_per_second
+        left = (rung.steps - progress.step) * rung.batch_tokens / speed if speed else None
+        return RungStatus(
+            name=rung.name,
+            role=rung.role,
+            state=state,
+            step=progress.step,
+            steps=rung.steps,
+            loss=progress.loss,
+            tokens_per_second=speed,
+            seconds_left=left if state == "running" else None,
+            error=error,
+        )
+
+    def _read_progress(self) -> Progress | None:
+        try:
+            return Progress(**json.loads(self.progress.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+class RunsFolder:
+    """The folder of one experiment."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.tasks = path / "tasks"
+        self.observations = path / "observations.parquet"
+        self.predictions = path / "predictions.json"
+        self.audit = path / "audit.csv"
+        self.report = path / "report.html"
+
+    def rung(self, name: str) -> RungFolder:
+        """The folder of one rung."""
+        return RungFolder(self.path / name)
+
+    def prepare(self, config: Experiment) -> None:
+        """Make the folder with its config and tasks; refuse one that another config made."""
+        if self.config.is_file():
+            changed = differences(self.load_config(), config)
+            if changed:
+                more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
+                raise InputError(
+                    f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
+                    "give another folder with --runs, or remove this one"
+                )
+        elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
+            raise InputError(
+                f"{self.path}: is not empty and holds no config.yaml; give another --runs"
+            )
+        else:
+            tasks = Walks(config.corpus).tasks()
+            self.tasks.mkdir(parents=True, exist_ok=True)
+            for task in tasks:
+                write_task(task, self.tasks)
+            write_text(self.config, dump_config(config))
+
+    def load_config(self) -> Experiment:
+        """The config that the folder was made from."""
+        if not self.config.is_file():
+            raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
+        return load_config(str(self.config))
+
+    def statuses(self, plan: Plan) -> list[RungStatus]:
+        """The state of every run."""
+        return [self.rung(rung.name).status(rung) for rung in plan.runs]
+
+    def gather(self, plan: Plan) -> pd.DataFrame:
+        """All finished runs' scores in one table, in the plan's order."""
+        folders = [self.rung(rung.name) for rung in plan.runs]
+        parts = [read_observations(f.scores) for f in folders if f.finished]
+        if not parts:
+            raise InputError(f"{self.path}: no run has finished; `ladder train` goes on")
+        return pd.concat(parts, ignore_index=True)
+
+    def is_complete(self, plan: Plan) -> bool:
+        """Whether every run has finished and what follows from them is newer than they are."""
+        outputs = (self.observations, self.predictions, self.audit, self.report)
+        if not all(path.is_file() for path in outputs):
+            return False
+        if not all(self.rung(rung.name).finished for rung in plan.runs):
+            return False
+        newest = max(self.rung(rung.name).scores.stat().st_mtime for rung in plan.runs)
+        return min(path.stat().st_mtime for path in outputs) >= newest
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

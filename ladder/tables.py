@@ -1,0 +1,72 @@
+"""What commands print: tables for people, one JSON document for scripts, a file on request."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from evaluation.files import InputError, atomic_write, write_json
+
+
+def emit(
+    document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], as_json: bool, out: Path | None
+) -> None:
+    """Write the document to `out`, JSON or its rows as CSV; with `as_json` print it too."""
+    if out is not None:
+        if out.suffix == ".json":
+            write_json(out, document)
+        elif out.suffix == ".csv":
+            atomic_write(out, lambda temporary: pd.DataFrame(rows).to_csv(temporary, index=False))
+        else:
+            raise InputError(f"--out {out}: must end in .json or .csv")
+    if as_json:
+        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table on standard output; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(highlight=False, markup=False)
+    # Piped output is as wide as its table, so that no column is cut off.
+    console.width = console.width if console.is_terminal else 10_000
+    console.print(table, soft_wrap=False)
+
+
+def note(line: str) -> None:
+    """Print one line on standard error."""
+    print(line, file=sys.stderr)
+
+
+def points(share: float | None, signed: bool = False) -> str:
+    """An accuracy or an error in points; empty for none."""
+    if share is None or share != share:
+        return ""
+    return f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
+
+
+def human(value: float) -> str:
+    """A count with its suffix, 1.28B."""
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if value >= limit:
+            return f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as 1h02m or 3m05s; empty for none."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"

@@ -1,0 +1,312 @@
+"""Certified fits: a grid with solved linear parameters for starts, batched robust LM to polish.
+
+Everything runs over P problems times S starts at once in numpy. A fit carries a certificate: how
+many starts agree on the best objective, which parameters sit on a bound, and how well the data
+determine them. An optimiser's own success flag certifies nothing and is not consulted.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.records import InputError
+from predict.laws import Array, Law
+
+AGREEMENT = 1e-5
+"""Relative distance to the best objective within which a start agrees with it."""
+
+MAX_ITERATIONS = 600
+"""Steps of one start; published fits of the real ladder settle within 200."""
+
+STALLED = 25
+"""Steps without a relative gain of 1e-11 after which a start has settled."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a fit minimises: sum of weight x rho(residual).
+
+    `delta` is Huber's threshold, infinite for least squares; with `log` residuals are differences
+    of logarithms, else of values.
+    """
+
+    delta: float = np.inf
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted law with its certificate."""
+
+    law: str
+    parameters: dict[str, float]
+    objective: float
+    points: int
+    starts: int
+    agreeing: int
+    """Starts whose objective is within AGREEMENT of the best."""
+    at_bound: tuple[str, ...]
+    condition: float
+    """Condition number of the column-scaled Jacobian over the free parameters."""
+    relative_rms: float
+    """Root mean square of (fit - data) / data."""
+
+    @property
+    def certified(self) -> bool:
+        """Whether at least three starts agree on the best objective."""
+        return self.agreeing >= 3
+
+    @property
+    def theta(self) -> Array:
+        """Parameters as a vector, in the law's order."""
+        return np.array(list(self.parameters.values()))
+
+
+def fit(
+    law: Law,
+    inputs: Sequence[Array],
+    values: Array,
+    objective: Objective,
+    weights: Array | None = None,
+    starts: int = 10,
+) -> list[Fit]:
+    """Fit `law` to P problems of at most n points: inputs and values of shape (P, n).
+
+    `weights`, shape (P, n), default 1; a 0 leaves a point out, so ragged problems are padded with
+    any valid numbers. Raises InputError where a problem has fewer points than parameters.
+    """
+    values = np.asarray(values, dtype=float)
+    inputs = [np.asarray(x, dtype=float) for x in inputs]
+    weights = np.ones_like(values) if weights is None else np.asarray(weights, dtype=float)
+    points = (weights > 0).sum(axis=-1)
+    if points.min() < len(law.parameters):
+        raise InputError(
+            f"law {law.name}: {points.min()} points for {len(law.parameters)} parameters; "
+            "give at least as many points as parameters"
+        )
+    problem = _Problem(law, [x[:, None] for x in inputs], values[:, None], weights[:, None])
+    theta = _grid_starts(problem, inputs, objective, starts)
+    theta, cost = _polish(problem, theta, objective)
+    return [
+        _certify(problem.select(np.array([i])), theta[i], cost[i], objective, int(points[i]))
+        for i in range(len(values))
+    ]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Data of K problems, each (K, 1 or S, n)."""
+
+    law: Law
+    inputs: list[Array]
+    values: Array
+    weights: Array
+
+    def select(self, rows: Array) -> _Problem:
+        return _Problem(
+            self.law, [x[rows] for x in self.inputs], self.values[rows], self.weights[rows]
+        )
+
+    def residuals(self, theta: Array, objective: Objective) -> tuple[Array, Array]:
+        """Residuals (K, S, n) and their gradient (K, S, n, p)."""
+        # A trial step may overflow; its cost is then infinite and it is not taken.
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, gradient = self.law.evaluate(theta, self.inputs)
+            if not objective.log:
+                return value - self.values, gradient
+            value = np.maximum(value, np.finfo(float).tiny)
+            return np.log(value / self.values), gradient / value[..., None]
+
+    def cost(self, residual: Array, objective: Objective) -> Array:
+        size = np.abs(residual)
+        inside = np.minimum(size, objective.delta)
+        # Huber: r^2/2 inside, delta (|r| - delta/2) outside; one expression for both.
+        with np.errstate(over="ignore", invalid="ignore"):
+            rho = inside * (size - 0.5 * inside)
+            total = (self.weights * rho).sum(axis=-1)
+        return np.where(np.isfinite(total), total, np.inf)
+
+
+def _bounds(law: Law) -> tuple[Array, Array]:
+    return np.array([p.lower for p in law.parameters]), np.array([p.upper for p in law.parameters])
+
+
+def _grid_starts(
+    problem: _Problem, inputs: Sequence[Array], objective: Objective, starts: int
+) -> Array:
+    """Starts (P, S, p): the best grid cells that are no neighbours, and the law's own start."""
+    law, count = problem.law, len(problem.values)
+    axes = [p.grid(inputs) for p in law.parameters if p.grid is not None]
+    shape = [axis.shape[1] for axis in axes]
+    cells = np.array(list(itertools.product(*(range(n) for n in shape))))  # (G, axes)
+    theta = np.zeros((count, len(cells), len(law.parameters)))
+    nonlinear = [i for i, p in enumerate(law.parameters) if not p.linear]
+    for axis, values, index in zip(nonlinear, axes, cells.T, strict=True):
+        theta[..., axis] = values[:, index]
+    _solve_linear(problem, theta, objective)
+    residual, _ = problem.residuals(theta, objective)
+    cost = problem.cost(residual, objective)
+    near = (np.abs(cells[:, None] - cells[None]) <= 1).all(axis=-1)  # (G, G)
+    chosen = []
+    for _ in range(starts):
+        best = cost.argmin(axis=-1)
+        chosen.append(theta[np.arange(count), best])
+        cost = np.where(near[best], np.inf, cost)
+    if law.default_start is not None:
+        chosen.append(np.broadcast_to(np.array(law.default_start), chosen[0].shape))
+    return np.stack(chosen, axis=1)
+
+
+def _solve_linear(problem: _Problem, theta: Array, objective: Objective) -> None:
+    """Fill in the linear parameters by bounded least squares, exactly, in place.
+
+    Every choice of which of them sit on which bound is solved; the best feasible one wins.
+    """
+    law = problem.law
+    linear = [i for i, p in enumerate(law.parameters) if p.linear]
+    scale = np.array([np.exp(p.lower) if p.log else p.lower for p in law.parameters])[linear]
+    top = np.array([np.exp(p.upper) if p.log else p.upper for p in law.parameters])[linear]
+    theta[..., linear] = 0
+    _, gradient = law.evaluate(theta, problem.inputs)
+    basis = gradient[..., linear]  # (P, G, n, l)
+    weight = problem.weights / (problem.values**2 if objective.log else 1)
+    gram = np.einsum("pgni,pgnj->pgij", basis * weight[..., None], basis)
+    right = np.einsum("pgni,pgn->pgi", basis, weight * problem.values)
+    unit = np.sqrt(np.maximum(np.einsum("pgii->pgi", gram), 1e-300))
+    best_cost = np.full(theta.shape[:2], np.inf)
+    best = np.broadcast_to(scale, (*theta.shape[:2], len(linear))).copy()
+    places = [("free", "low", "high") if np.isfinite(t) else ("free", "low") for t in top]
+    for choice in itertools.product(*places):
+        free = np.array([place == "free" for place in choice])
+        pinned = np.array(
+            [h if c == "high" else s for c, s, h in zip(choice, scale, top, strict=True)]
+        )
+        solution = np.broadcast_to(np.where(free, 0.0, pinned), best.shape).copy()
+        if free.any():
+            system = gram[..., free, :][..., free] / (
+                unit[..., free, None] * unit[..., None, free]
+            ) + 1e-13 * np.eye(free.sum())
+            target = (right - np.einsum("pgij,pgj->pgi", gram, solution))[..., free]
+            part = np.linalg.solve(system, (target / unit[..., free])[..., None])[..., 0]
+            solution[..., free] = part / unit[..., free]
+        feasible = ((solution >= scale - 1e-12) & (solution <= top + 1e-12)).all(axis=-1)
+        cost = np.einsum("pgi,pgij,pgj->pg", solution, gram, solution) - 2 * np.einsum(
+            "pgi,pgi->pg", solution, right
+        )
+        better = feasible & (cost < best_cost)
+        best_cost = np.where(better, cost, best_cost)
+        best = np.where(better[..., None], solution, best)
+    log = np.array([law.parameters[i].log for i in linear])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        theta[..., linear] = np.where(log, np.log(best), best)
+
+
+def _polish(problem: _Problem, theta: Array, objective: Objective) -> tuple[Array, Array]:
+    """Levenberg-Marquardt from every start (P, S, p), projected onto the bounds.
+
+    Huber's kink makes one curvature model either slow or short-sighted, so each step tries two,
+    reweighted least squares and the curvature of the points inside the threshold, and keeps the
+    better.
+    """
+    count, starts, width = theta.shape
+    rows = np.repeat(np.arange(count), starts)
+    flat = problem.select(rows)
+    theta = theta.reshape(-1, 1, width).copy()
+    lower, upper = _bounds(problem.law)
+    theta = np.clip(theta, lower, upper)
+    residual, gradient = flat.residuals(theta, objective)
+    cost = flat.cost(residual, objective)
+    damping = np.full(cost.shape, 1e-3)
+    idle = np.zeros(cost.shape, dtype=int)
+    active = np.arange(len(theta))
+    for _ in range(MAX_ITERATIONS):
+        part = flat.select(active)
+        now = theta[active]
+        r, jac = residual[active], gradient[active]
+        best, best_cost = now, cost[active]
+        for step in _steps(part, now, r, jac, damping[active], objective, lower, upper):
+            trial_residual, _ = part.residuals(step, objective)
+            trial_cost = part.cost(trial_residual, objective)
+            better = trial_cost < best_cost
+            best = np.where(better[..., None], step, best)
+            best_cost = np.where(better, trial_cost, best_cost)
+        moved = best_cost < cost[active]
+        gain = np.where(moved, 1 - best_cost / np.maximum(cost[active], 1e-300), 0)
+        idle[active] = np.where(gain > 1e-11, 0, idle[active] + 1)
+        damping[active] = np.clip(
+            np.where(moved, damping[active] / 6, damping[active] * 4), 1e-14, 1e14
+        )
+        theta[active], cost[active] = best, best_cost
+        residual[active], gradient[active] = part.residuals(best, objective)
+        active = active[(idle[active] < STALLED).all(axis=-1)]
+        if not len(active):
+            break
+    return theta.reshape(count, starts, width), cost.reshape(count, starts)
+
+
+def _steps(
+    part: _Problem,
+    theta: Array,
+    residual: Array,
+    gradient: Array,
+    damping: Array,
+    objective: Objective,
+    lower: Array,
+    upper: Array,
+) -> list[Array]:
+    size = np.abs(residual)
+    slope = part.weights * np.clip(residual, -objective.delta, objective.delta)
+    descent = np.einsum("ksn,ksnp->ksp", slope, gradient)
+    stuck = ((theta <= lower) & (descent > 0)) | ((theta >= upper) & (descent < 0))
+    descent = np.where(stuck, 0, descent)
+    reweighted = part.weights * np.minimum(1, objective.delta / np.maximum(size, 1e-300))
+    models = [reweighted]
+    if np.isfinite(objective.delta):
+        models.append(part.weights * (size <= objective.delta))
+    steps = []
+    eye = np.eye(theta.shape[-1])
+    scale = np.einsum("ksn,ksnp->ksp", reweighted, gradient**2)
+    for model in models:
+        curvature = np.einsum("ksnp,ksnq->kspq", gradient * model[..., None], gradient)
+        held = stuck[..., :, None] | stuck[..., None, :]
+        curvature = np.where(held, 0, curvature)
+        diagonal = damping[..., None] * scale + 1e-14 * scale.max(-1, keepdims=True) + 1e-300
+        diagonal = np.where(stuck, 1, diagonal)
+        unit = np.sqrt(np.einsum("kspp->ksp", curvature) + diagonal)
+        system = (curvature + eye * diagonal[..., None]) / (unit[..., None] * unit[..., None, :])
+        step = np.linalg.solve(system, (descent / unit)[..., None])[..., 0] / unit
+        steps.append(np.clip(theta - step, lower, upper))
+    return steps
+
+
+def _certify(problem: _Problem, theta: Array, cost: Array, objective: Objective, points: int) -> Fit:
+    law = problem.law
+    best = int(cost.argmin())
+    # With data that a law meets exactly the objective is rounding noise: agreement needs a floor.
+    size = np.log(problem.values) if objective.log else problem.values
+    floor = 1e-18 * float((problem.weights * (1 + size**2)).sum())
+    agreeing = int((cost <= cost[best] * (1 + AGREEMENT) + floor).sum())
+    lower, upper = _bounds(law)
+    span = 1e-9 * (1 + np.abs(theta[best]))
+    bound = (theta[best] <= lower + span) | (theta[best] >= upper - span)
+    residual, gradient = problem.residuals(theta[best][None, None], objective)
+    used = problem.weights[0, 0] > 0
+    jac = (gradient[0, 0] * np.sqrt(problem.weights[0, 0])[:, None])[used][:, ~bound]
+    unit = np.linalg.norm(jac, axis=0)
+    condition = float(np.linalg.cond(jac / unit)) if jac.size and (unit > 0).all() else np.inf
+    relative = np.expm1(residual) if objective.log else residual / problem.values
+    return Fit(
+        law=law.name,
+        parameters={n: float(v) for n, v in zip(law.names, theta[best], strict=True)},
+        objective=float(cost[best]),
+        points=points,
+        starts=len(cost),
+        agreeing=agreeing,
+        at_bound=tuple(n for n, b in zip(law.names, bound, strict=True) if b),
+        condition=condition,
+        relative_rms=float(np.sqrt((relative[0, 0][used] ** 2).mean())),
+    )

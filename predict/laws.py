@@ -1,0 +1,167 @@
+"""Functional forms with named, bounded parameters and analytic gradients; one registry.
+
+A law maps inputs, arrays of shape (..., n), and parameters, shape (..., p), to values (..., n) and
+their gradient (..., n, p); leading dimensions broadcast, so one call evaluates many fits at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.records import InputError
+
+Array = NDArray[np.float64]
+Grid = Callable[[Sequence[Array]], Array]
+"""Inputs, each of shape (P, n) -> starting values for one parameter, shape (P, G)."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a law.
+
+    A `linear` one enters the law linearly (by its exponential if `log`), so that starts solve for
+    it; any other brings a `grid` of starting values, which may depend on the inputs.
+    """
+
+    name: str
+    lower: float
+    upper: float
+    meaning: str
+    linear: bool = False
+    log: bool = False
+    grid: Grid | None = None
+
+
+@dataclass(frozen=True)
+class Law:
+    """A functional form, ready to be fitted: `evaluate(theta, inputs)` -> (value, gradient)."""
+
+    name: str
+    formula: str
+    source: str
+    inputs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    evaluate: Callable[[Array, Sequence[Array]], tuple[Array, Array]]
+    default_start: tuple[float, ...] | None = None
+    """A start to be tried beside the grid's, in the units of the parameters."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, in order."""
+        return tuple(p.name for p in self.parameters)
+
+    def value(self, theta: Sequence[float] | Array, *inputs: float | Array) -> Array:
+        """The law at `inputs` (scalars or arrays of one shape) for one parameter vector."""
+        arrays = [np.atleast_1d(np.asarray(x, dtype=float)) for x in inputs]
+        result, _ = self.evaluate(np.asarray(theta, dtype=float), arrays)
+        return result
+
+
+LAWS: dict[str, Law] = {}
+"""Every registered law by name."""
+
+
+def register(law: Law) -> Law:
+    """Add a law to the registry; a second one of the same name is a programming error."""
+    if law.name in LAWS:
+        raise ValueError(f"law {law.name!r} is registered twice")
+    LAWS[law.name] = law
+    return law
+
+
+def get_law(name: str) -> Law:
+    """The law of that name; raises InputError with the names there are."""
+    if name not in LAWS:
+        raise InputError(f"law {name!r}: unknown; there are {', '.join(LAWS)}")
+    return LAWS[name]
+
+
+def _fixed(low: float, high: float, count: int) -> Grid:
+    """A grid that does not depend on the inputs."""
+    values = np.linspace(low, high, count)
+    return lambda inputs: np.broadcast_to(values, (len(inputs[0]), count))
+
+
+def _chinchilla(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    log_params, log_tokens = np.log(inputs[0]), np.log(inputs[1])
+    a, alpha, b, beta, floor = (theta[..., i, None] for i in range(5))
+    size_term = np.exp(a - alpha * log_params)
+    data_term = np.exp(b - beta * log_tokens)
+    value = size_term + data_term + floor
+    columns = (
+        size_term,
+        -size_term * log_params,
+        data_term,
+        -data_term * log_tokens,
+        np.ones_like(value),
+    )
+    return value, np.stack(columns, axis=-1)
+
+
+chinchilla = register(
+    Law(
+        name="chinchilla",
+        formula="exp(a) / N^alpha + exp(b) / D^beta + E",
+        source="Hoffmann et al. 2022, section 3.3; bounds and start of arXiv 2412.04403",
+        inputs=("params", "tokens"),
+        parameters=(
+            Parameter("a", 0, np.inf, "log of A, N in parameters", linear=True, log=True),
+            Parameter("alpha", 0, np.inf, "exponent of N", grid=_fixed(0.02, 1.4, 18)),
+            Parameter("b", 0, np.inf, "log of B, D in tokens", linear=True, log=True),
+            Parameter("beta", 0, np.inf, "exponent of D", grid=_fixed(0.02, 1.4, 18)),
+            Parameter("E", 0, np.inf, "irreducible loss, unit of the loss", linear=True),
+        ),
+        evaluate=_chinchilla,
+        default_start=(3.0, 0.1, 6.0, 0.2, 1.0),
+    )
+)
+
+
+def _sigmoid(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    drop, midpoint, slope, ceiling = (theta[..., i, None] for i in range(4))
+    distance = inputs[0] - midpoint
+    gate = 0.5 * (1 + np.tanh(0.5 * slope * distance))
+    value = drop * gate + ceiling
+    steepness = drop * gate * (1 - gate)
+    columns = (gate, -steepness * slope, steepness * distance, np.ones_like(value))
+    return value, np.stack(columns, axis=-1)
+
+
+def _midpoints(inputs: Sequence[Array]) -> Array:
+    """From half a range below the losses seen to one and a half above; never below 0."""
+    low, high = _seen(inputs[0])
+    return np.maximum(low + np.linspace(-0.5, 2.5, 13) * (high - low), 0)
+
+
+def _slopes(inputs: Sequence[Array]) -> Array:
+    """From a nearly straight line to a step, in units of the range of the losses seen."""
+    low, high = _seen(inputs[0])
+    return np.geomspace(0.3, 40, 10) / (high - low)
+
+
+def _seen(loss: Array) -> tuple[Array, Array]:
+    """Lowest and highest loss that a model reached, shape (P, 1) each; 0 is the ideal point."""
+    low = np.where(loss > 0, loss, np.inf).min(axis=-1, keepdims=True)
+    high = loss.max(axis=-1, keepdims=True)
+    return low, np.maximum(high, low * (1 + 1e-6))
+
+
+sigmoid = register(
+    Law(
+        name="sigmoid",
+        formula="a / (1 + exp(-k (L - L0))) + b",
+        source="arXiv 2412.04403, section 3.2; bounds of its code",
+        inputs=("loss",),
+        parameters=(
+            Parameter("a", -1, 0, "floor minus ceiling, accuracy", linear=True),
+            Parameter("L0", 0, np.inf, "loss at the middle of the climb", grid=_midpoints),
+            Parameter("k", 0, np.inf, "slope, per unit of loss", grid=_slopes),
+            Parameter("b", 0, 1, "ceiling, accuracy", linear=True),
+        ),
+        evaluate=_sigmoid,
+    )
+)

@@ -1,0 +1,219 @@
+"""Figures of fits: step 1 through the ladder, step 2 through its checkpoints, predicted against
+actual."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from predict.audit import AuditRow
+from predict.two_stage import Prediction, RungPoint, TaskFit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, ACCENT = "#1f2933", "#7b8794", "#c2410c"
+STYLE = {
+    "font.size": 9,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e7eb",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "svg.hashsalt": "task-ladder",
+}
+
+
+def task_figure(
+    fitted: TaskFit, predictions: Sequence[Prediction], actuals: Sequence[AuditRow]
+) -> Figure:
+    """Both steps of one task: the fits, their points, the predictions and what came."""
+    plt, style = _pyplot()
+    panels = 1 if fitted.step2 is None else 2
+    with style:
+        figure, axes = plt.subplots(1, panels, figsize=(4.6 * panels, 3.3), squeeze=False)
+        _step1(axes[0, 0], fitted, predictions, actuals)
+        if fitted.step2 is not None:
+            _step2(axes[0, 1], fitted, predictions, actuals)
+        figure.tight_layout()
+    plt.close(figure)
+    return figure
+
+
+def audit_figure(rows: Sequence[AuditRow]) -> Figure:
+    """Predicted against actual accuracy, every task and target; the diagonal is a perfect one."""
+    plt, style = _pyplot()
+    scored = [r for r in rows if r.actual is not None and r.prediction.predicted is not None]
+    with style:
+        figure, axis = plt.subplots(figsize=(4.6, 4.2))
+        low = min(min(r.actual, r.prediction.predicted) for r in scored) - 0.03  # type: ignore[type-var,operator]
+        high = max(max(r.actual, r.prediction.predicted) for r in scored) + 0.03  # type: ignore[type-var,operator]
+        axis.plot([low, high], [low, high], color=MUTED, lw=1, zorder=1)
+        targets = list(dict.fromkeys(r.prediction.target for r in scored))
+        for target, color in zip(targets, _colors(len(targets)), strict=True):
+            own = [r for r in scored if r.prediction.target == target]
+            axis.scatter(
+                [r.actual for r in own],
+                [r.prediction.predicted for r in own],
+                color=color,
+                label=target,
+                zorder=3,
+            )
+        for row in scored:
+            axis.annotate(
+                _short(row.prediction.task),
+                (row.actual, row.prediction.predicted),  # type: ignore[arg-type]
+                xytext=(4, -9),
+                textcoords="offset points",
+                fontsize=7,
+                color=MUTED,
+            )
+        axis.set(
+            xlabel="actual accuracy",
+            ylabel="predicted accuracy",
+            xlim=(low, high),
+            ylim=(low, high),
+            aspect="equal",
+        )
+        axis.legend()
+        figure.tight_layout()
+    plt.close(figure)
+    return figure
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same for the same figure."""
+    with io.StringIO() as buffer:
+        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
+        return buffer.getvalue()
+
+
+def _step1(
+    axis: Axes,
+    fitted: TaskFit,
+    predictions: Sequence[Prediction],
+    actuals: Sequence[AuditRow],
+) -> None:
+    by_size: dict[float, list[RungPoint]] = {}
+    for rung in fitted.rungs:
+        by_size.setdefault(rung.params, []).append(rung)
+    sizes = sorted(by_size)
+    tokens = [r.tokens for r in fitted.rungs] + [p.tokens for p in predictions]
+    span = np.geomspace(min(tokens) * 0.8, max(tokens) * 1.25, 80)
+    for size, color in zip(sizes, _colors(len(sizes)), strict=True):
+        own = sorted(by_size[size], key=lambda r: r.tokens)
+        axis.plot(span, [fitted.loss(size, t) for t in span], color=color, lw=1)
+        axis.scatter(
+            [r.tokens for r in own],
+            [r.loss for r in own],
+            color=color,
+            s=18,
+            zorder=3,
+            label=f"N = {_human(size)}",
+        )
+    for prediction in predictions:
+        axis.plot(
+            span, [fitted.loss(prediction.params, t) for t in span], color=ACCENT, lw=1, ls="--"
+        )
+        axis.scatter(
+            [prediction.tokens], [prediction.loss_predicted], **_predicted(), label="predicted"
+        )
+    for row in actuals:
+        axis.scatter([row.prediction.tokens], [row.loss_actual], **_actual(), label="actual")
+    axis.set_xscale("log")
+    axis.set(
+        xlabel="tokens D",
+        ylabel=f"loss, {fitted.loss_unit}",
+        title=f"step 1   rms {fitted.step1.relative_rms:.2%}",
+    )
+    _legend(axis)
+
+
+def _step2(
+    axis: Axes,
+    fitted: TaskFit,
+    predictions: Sequence[Prediction],
+    actuals: Sequence[AuditRow],
+) -> None:
+    axis.scatter(
+        fitted.link_loss,
+        fitted.link_accuracy,
+        s=8,
+        color=MUTED,
+        alpha=0.5,
+        lw=0,
+        rasterized=len(fitted.link_loss) > 300,
+        label="checkpoints",
+    )
+    losses = [
+        *fitted.link_loss,
+        *(p.loss_predicted for p in predictions),
+        *(r.loss_actual for r in actuals),
+    ]
+    margin = 0.05 * (max(losses) - min(losses))
+    span = np.linspace(max(0, min(losses) - margin), max(losses) + margin, 120)
+    axis.plot(span, [fitted.accuracy(x) for x in span], color=INK, lw=1.2)
+    for prediction in predictions:
+        if prediction.predicted is not None:
+            axis.scatter(
+                [prediction.loss_predicted],
+                [prediction.predicted],
+                **_predicted(),
+                label="predicted",
+            )
+    for row in actuals:
+        if row.actual is not None:
+            axis.scatter([row.loss_actual], [row.actual], **_actual(), label="actual")
+    if fitted.chance is not None:
+        axis.axhline(fitted.chance, color=MUTED, lw=0.8, ls=":", label="chance")
+    axis.set(xlabel=f"loss, {fitted.loss_unit}", ylabel="accuracy", title="step 2")
+    _legend(axis)
+
+
+def _legend(axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    axis.legend(once.values(), once.keys())
+
+
+def _predicted() -> dict[str, object]:
+    return {"marker": "o", "s": 46, "facecolors": "none", "edgecolors": ACCENT, "zorder": 4}
+
+
+def _actual() -> dict[str, object]:
+    return {"marker": "*", "s": 60, "color": INK, "zorder": 5}
+
+
+def _colors(count: int) -> list[tuple[float, float, float, float]]:
+    from matplotlib import colormaps
+
+    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.05, 0.8, max(count, 1))]  # type: ignore[misc]
+
+
+def _human(value: float) -> str:
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if value >= limit:
+            return f"{value / limit:.3g}{suffix}"
+    return f"{value:.3g}"
+
+
+def _short(task: str) -> str:
+    return task.replace("_test", "").replace("_val", "").replace("_rc_5shot", "")
+
+
+def _pyplot():  # type: ignore[no-untyped-def]
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot, pyplot.rc_context(STYLE)

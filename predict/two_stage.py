@@ -1,0 +1,408 @@
+"""The two fits and their chain: (params, tokens) -> loss -> accuracy, for every task at once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.records import InputError, atomic_write
+from predict.fit import Fit, fit
+from predict.laws import Array, get_law
+from predict.methods import Method, get_method
+
+FORMAT_VERSION = 1
+"""Version of the JSON that a fitted predictor is saved as."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to be predicted; params as N in the observations table, tokens trained on."""
+
+    name: str
+    params: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One task's prediction for one target; accuracies in [0, 1], loss in the task's unit."""
+
+    task: str
+    target: str
+    params: float
+    tokens: float
+    predicted: float | None
+    """None for a task without an accuracy, an LM validation set."""
+    loss_predicted: float
+    status: str
+    """`ok`, `extrapolated` or `unpredictable`."""
+    reason: str
+    lower80: float | None = None
+    upper80: float | None = None
+    lower95: float | None = None
+    upper95: float | None = None
+    loss_lower80: float | None = None
+    loss_upper80: float | None = None
+
+
+@dataclass(frozen=True)
+class RungPoint:
+    """What step 1 sees of a run: means over its last checkpoints."""
+
+    run: str
+    params: float
+    tokens: float
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class TaskFit:
+    """One task's two fits and the points that they were fitted to."""
+
+    task: str
+    loss_unit: str
+    chance: float | None
+    instances: int | None
+    step1: Fit
+    step2: Fit | None
+    """None for a task without an accuracy."""
+    rungs: tuple[RungPoint, ...]
+    link_loss: tuple[float, ...] = field(repr=False)
+    link_accuracy: tuple[float, ...] = field(repr=False)
+
+    def loss(self, params: float, tokens: float) -> float:
+        """Step 1: the predicted loss, in the task's unit."""
+        return float(get_law(self.step1.law).value(self.step1.theta, params, tokens)[0])
+
+    def accuracy(self, loss: float) -> float | None:
+        """Step 2: the accuracy that goes with a loss; None for an LM set."""
+        if self.step2 is None:
+            return None
+        value = get_law(self.step2.law).value(self.step2.theta, loss)[0]
+        return float(np.clip(value, 0, 1))
+
+    def warnings(self) -> list[str]:
+        """What a reader of these fits must know, one line each."""
+        lines = []
+        for step, law_fit in (("step 1", self.step1), ("step 2", self.step2)):
+            if law_fit is None:
+                continue
+            if not law_fit.certified:
+                lines.append(
+                    f"{self.task}, {step}: not certified, {law_fit.agreeing} of "
+                    f"{law_fit.starts} starts agree on the best objective"
+                )
+            if law_fit.at_bound:
+                lines.append(f"{self.task}, {step}: at a bound: {', '.join(law_fit.at_bound)}")
+        return lines
+
+    def status(self, loss: float) -> tuple[str, str]:
+        """Whether a prediction at that loss can be relied on, and why not."""
+        if self.step2 is None:
+            return "ok", ""
+        best = max((p.accuracy for p in self.rungs if p.accuracy is not None), default=0.0)
+        if self.chance is not None:
+            noise = math.sqrt(self.chance * (1 - self.chance) / (self.instances or math.inf))
+            if best <= self.chance + 2 * noise:
+                return "unpredictable", (
+                    f"the best rung's accuracy, {best:.3f}, is within two standard errors of "
+                    f"chance, {self.chance:.3f}"
+                )
+        low = min((x for x in self.link_loss if x > 0), default=0.0)
+        high = max(self.link_loss, default=math.inf)
+        if not low <= loss <= high:
+            return "extrapolated", (
+                f"step 2 is read at loss {loss:.3f}, outside the ladder's {low:.3f} to {high:.3f}"
+            )
+        return "ok", ""
+
+
+class TwoStage:
+    """Predicts a target's loss and accuracy on every task from a ladder of small models.
+
+    `TwoStage().fit(observations)` returns the fitted predictor. `method` names an entry of
+    `predict.methods.METHODS`; `feature` is the column that links both steps, by default the loss;
+    `rungs` and `tasks` are name patterns, by default every run of role ladder and every task.
+    """
+
+    def __init__(
+        self,
+        method: str = "default",
+        feature: str = "loss",
+        rungs: Sequence[str] = (),
+        tasks: Sequence[str] = (),
+    ) -> None:
+        self.method: Method = get_method(method)
+        self.feature = feature
+        self.rungs = tuple(rungs)
+        self.tasks = tuple(tasks)
+        self.fits_: dict[str, TaskFit] = {}
+        self.left_out_: dict[str, str] = {}
+
+    def fit(self, observations: pd.DataFrame) -> TwoStage:
+        """Fit both steps on the rungs of a validated observations table.
+
+        Tasks that no rung measured are left out, with the reason in `left_out_`. Raises
+        InputError where rungs are fewer than step 1's parameters, or nothing matches.
+        """
+        table = self._fitted_rows(observations)
+        counts = table.groupby("task", sort=False)["run"].nunique()
+        needed = len(get_law(self.method.law).parameters)
+        most = int(counts.max())
+        if most < needed:
+            raise InputError(
+                f"step 1 ({self.method.law}) has {needed} parameters and only {most} rung"
+                f"{'s' * (most != 1)} to fit; give at least {needed}"
+            )
+        self.left_out_ = {
+            task: "no rung measured it"
+            for task in _matching(observations["task"].unique(), self.tasks)
+            if task not in counts.index
+        }
+        short = counts[counts < needed]
+        self.left_out_ |= {t: f"only {n} rungs measured it" for t, n in short.items()}
+        table = table[~table["task"].isin(short.index)]
+        points = {task: _TaskPoints(rows, self) for task, rows in table.groupby("task", sort=False)}
+        step1 = self._fit_step1(points)
+        step2 = self._fit_step2(points)
+        self.fits_ = {
+            task: p.fitted(step1[task], step2.get(task)) for task, p in points.items()
+        }
+        return self
+
+    def predict_one(self, task: str, target: Target) -> Prediction:
+        """One task's prediction for one target."""
+        fitted = self.fits_[task]
+        loss = fitted.loss(target.params, target.tokens)
+        status, reason = fitted.status(loss)
+        return Prediction(
+            task=task,
+            target=target.name,
+            params=target.params,
+            tokens=target.tokens,
+            predicted=fitted.accuracy(loss),
+            loss_predicted=loss,
+            status=status,
+            reason=reason,
+        )
+
+    def predict_targets(self, targets: Iterable[Target]) -> list[Prediction]:
+        """Every task's prediction for every target, target by target."""
+        self._check_fitted()
+        return [self.predict_one(task, target) for target in targets for task in self.fits_]
+
+    def predict(self, params: float, tokens: float, name: str = "target") -> pd.DataFrame:
+        """A data frame with one row a task for a model of `params` trained on `tokens`."""
+        if not (params > 0 and tokens > 0 and math.isfinite(params * tokens)):
+            raise InputError(f"target {name}: params and tokens must be above 0 and finite")
+        return pd.DataFrame(map(asdict, self.predict_targets([Target(name, params, tokens)])))
+
+    def warnings(self) -> list[str]:
+        """What a reader of the fits must know, one line each."""
+        return [line for fitted in self.fits_.values() for line in fitted.warnings()]
+
+    def report(self) -> str:
+        """The fitted laws and their certificates as text."""
+        self._check_fitted()
+        lines = [f"method {self.method.name} ({self.method.source})"]
+        for task, fitted in self.fits_.items():
+            lines.append(f"\n{task}, {len(fitted.rungs)} rungs")
+            for step, law_fit in (("step 1", fitted.step1), ("step 2", fitted.step2)):
+                if law_fit is not None:
+                    values = ", ".join(f"{k} {v:.4g}" for k, v in law_fit.parameters.items())
+                    lines.append(f"  {step}  {get_law(law_fit.law).formula}: {values}")
+                    lines.append(
+                        f"          {law_fit.points} points, rms {law_fit.relative_rms:.2%}; "
+                        f"{law_fit.agreeing} of {law_fit.starts} starts agree; at a bound: "
+                        f"{', '.join(law_fit.at_bound) or 'none'}; "
+                        f"condition {law_fit.condition:.3g}"
+                    )
+        return "\n".join(lines)
+
+    def save(self, path: Path | str) -> None:
+        """Write the fitted predictor as JSON, atomically."""
+        self._check_fitted()
+        document = {
+            "version": FORMAT_VERSION,
+            "method": self.method.name,
+            "feature": self.feature,
+            "rungs": self.rungs,
+            "tasks": self.tasks,
+            "left_out": self.left_out_,
+            "fits": [asdict(fitted) for fitted in self.fits_.values()],
+        }
+        atomic_write(path, lambda p: Path(p).write_text(json.dumps(document)) and None)
+
+    @classmethod
+    def load(cls, path: Path | str) -> TwoStage:
+        """Read a predictor that `save` wrote; raises InputError where it is none."""
+        try:
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            if document["version"] != FORMAT_VERSION:
+                raise InputError(f"{path}: format {document['version']} is not {FORMAT_VERSION}")
+            model = cls(
+                document["method"], document["feature"], document["rungs"], document["tasks"]
+            )
+            model.left_out_ = document["left_out"]
+            model.fits_ = {entry["task"]: _task_fit(entry) for entry in document["fits"]}
+        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: not a saved predictor ({error!r})") from error
+        return model
+
+    def _check_fitted(self) -> None:
+        if not self.fits_:
+            raise InputError("the predictor is not fitted; call fit(observations) first")
+
+    def _fitted_rows(self, observations: pd.DataFrame) -> pd.DataFrame:
+        table = observations
+        if self.feature not in table.columns:
+            raise InputError(
+                f"feature {self.feature!r}: no such column; there are {', '.join(table.columns)}"
+            )
+        if not pd.api.types.is_numeric_dtype(table[self.feature]):
+            raise InputError(f"feature {self.feature!r}: not a column of numbers")
+        if self.rungs:
+            table = table[table["run"].isin(_matching(table["run"].unique(), self.rungs))]
+            table = table[table["role"] != "target"]
+            if not len(table):
+                raise InputError(f"rungs {' '.join(self.rungs)}: match no run but targets")
+        else:
+            table = table[table["role"] == "ladder"]
+            if not len(table):
+                raise InputError("no run has the role ladder; name the rungs with --rungs")
+        if self.tasks:
+            table = table[table["task"].isin(_matching(table["task"].unique(), self.tasks))]
+            if not len(table):
+                raise InputError(f"tasks {' '.join(self.tasks)}: no rung measured a task so named")
+        finished = table.groupby("run")["final"].transform("any")
+        table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
+        if not len(table):
+            raise InputError(f"no finished run has a value of {self.feature!r}")
+        if (table[self.feature] <= 0).any():
+            raise InputError(f"feature {self.feature!r}: has values at or below 0; laws need > 0")
+        return table.sort_values(["run", "step"], kind="stable")
+
+    def _fit_step1(self, points: dict[str, _TaskPoints]) -> dict[str, Fit]:
+        tasks = list(points)
+        params = _padded([[r.params for r in points[t].rungs] for t in tasks])
+        tokens = _padded([[r.tokens for r in points[t].rungs] for t in tasks])
+        losses = _padded([[r.loss for r in points[t].rungs] for t in tasks])
+        fits = fit(
+            get_law(self.method.law),
+            [np.nan_to_num(params, nan=1), np.nan_to_num(tokens, nan=1)],
+            np.nan_to_num(losses, nan=1),
+            self.method.step1,
+            weights=np.isfinite(losses).astype(float),
+        )
+        return dict(zip(tasks, fits, strict=True))
+
+    def _fit_step2(self, points: dict[str, _TaskPoints]) -> dict[str, Fit]:
+        tasks = [t for t, p in points.items() if p.link_loss]
+        if not tasks:
+            return {}
+        law = get_law(self.method.link)
+        few = [t for t in tasks if len(points[t].link_loss) < len(law.parameters)]
+        if few:
+            raise InputError(
+                f"task {few[0]}: {len(points[few[0]].link_loss)} checkpoints for step 2's "
+                f"{len(law.parameters)} parameters; give more checkpoints or rungs"
+            )
+        ideal = [0.0] * self.method.ideal_point, [1.0] * self.method.ideal_point
+        losses = _padded([[*points[t].link_loss, *ideal[0]] for t in tasks])
+        accuracies = _padded([[*points[t].link_accuracy, *ideal[1]] for t in tasks])
+        weights = np.isfinite(losses).astype(float)
+        # A padded point repeats the task's first, so that grids see only real losses.
+        losses = np.where(weights > 0, losses, losses[:, :1])
+        accuracies = np.where(weights > 0, accuracies, accuracies[:, :1])
+        fits = fit(law, [losses], accuracies, self.method.step2, weights=weights)
+        return dict(zip(tasks, fits, strict=True))
+
+
+class _TaskPoints:
+    """The points of one task: a mean a run for step 1, smoothed checkpoints for step 2."""
+
+    def __init__(self, rows: pd.DataFrame, owner: TwoStage) -> None:
+        method, feature = owner.method, owner.feature
+        self.task = str(rows["task"].iloc[0])
+        self.loss_unit = str(rows["loss_unit"].iloc[0])
+        self.chance = _first(rows, "chance")
+        self.instances = _first(rows, "instances")
+        has_accuracy = "accuracy" in rows and rows["accuracy"].notna().any()
+        rungs, losses, accuracies = [], [], []
+        for run, part in rows.groupby("run", sort=False):
+            last = part.tail(method.window)
+            rungs.append(
+                RungPoint(
+                    run=str(run),
+                    params=float(part["params"].iloc[-1]),
+                    tokens=float(part["tokens"].iloc[-1]),
+                    loss=float(last[feature].mean()),
+                    accuracy=float(last["accuracy"].mean()) if has_accuracy else None,
+                )
+            )
+            if has_accuracy:
+                kept = part.iloc[math.ceil(len(part) * method.skip) :]
+                kept = kept[kept["accuracy"].notna()]
+                smooth = kept[[feature, "accuracy"]].rolling(method.smoothing, min_periods=1).mean()
+                losses += smooth[feature].tolist()
+                accuracies += smooth["accuracy"].tolist()
+        self.rungs, self.link_loss, self.link_accuracy = rungs, losses, accuracies
+
+    def fitted(self, step1: Fit, step2: Fit | None) -> TaskFit:
+        return TaskFit(
+            task=self.task,
+            loss_unit=self.loss_unit,
+            chance=self.chance,
+            instances=None if self.instances is None else int(self.instances),
+            step1=step1,
+            step2=step2,
+            rungs=tuple(self.rungs),
+            link_loss=tuple(self.link_loss),
+            link_accuracy=tuple(self.link_accuracy),
+        )
+
+
+def _first(rows: pd.DataFrame, column: str) -> float | None:
+    if column not in rows:
+        return None
+    values = rows[column].dropna()
+    return float(values.iloc[0]) if len(values) else None
+
+
+def _padded(lists: Sequence[Sequence[float]]) -> Array:
+    width = max(map(len, lists))
+    return np.array([[*values, *[np.nan] * (width - len(values))] for values in lists])
+
+
+def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
+    return [n for n in names if not patterns or any(fnmatch(n, p) for p in patterns)]
+
+
+def _task_fit(entry: dict[str, Any]) -> TaskFit:
+    step2 = entry["step2"]
+    plain = TaskFit(
+        **{
+            **entry,
+            "step1": _fit(entry["step1"]),
+            "step2": None if step2 is None else _fit(step2),
+            "rungs": tuple(RungPoint(**r) for r in entry["rungs"]),
+        }
+    )
+    return replace(
+        plain,
+        link_loss=tuple(entry["link_loss"]),
+        link_accuracy=tuple(entry["link_accuracy"]),
+    )
+
+
+def _fit(entry: dict[str, Any]) -> Fit:
+    return Fit(**{**entry, "at_bound": tuple(entry["at_bound"])})
