@@ -146,13 +146,13 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
     for column in COLUMNS:
         if column.name in frame.columns:
             typed[column.name] = _typed(frame[column.name].reset_index(drop=True), column, source)
+    _check_version(typed.get("schema_version"), source)
+    typed["schema_version"] = pd.Series(SCHEMA_VERSION, index=range(len(frame)))
     for name in frame.columns:
         if name not in _BY_NAME:
             typed[str(name)] = _extra(frame[name].reset_index(drop=True))
     result = pd.DataFrame(typed)
-    _check_version(result, source)
     _check_rows(result, source)
-    result["schema_version"] = SCHEMA_VERSION
     return result
 
 
@@ -210,14 +210,12 @@ def _is_empty(values: Series) -> Series:
     return blank
 
 
-def _check_version(frame: DataFrame, source: str) -> None:
-    if "schema_version" in frame.columns:
-        newest = frame["schema_version"].max()
-        if pd.notna(newest) and newest > SCHEMA_VERSION:
-            raise InputError(
-                f"{source}: schema version {newest} is newer than {SCHEMA_VERSION}; "
-                "upgrade task-ladder"
-            )
+def _check_version(versions: Series | None, source: str) -> None:
+    if versions is not None and (versions > SCHEMA_VERSION).any():
+        raise InputError(
+            f"{source}: schema version {versions.max()} is newer than {SCHEMA_VERSION}; "
+            "upgrade task-ladder"
+        )
 
 
 def _check_rows(frame: DataFrame, source: str) -> None:

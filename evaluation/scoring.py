@@ -75,9 +75,10 @@ def log_likelihoods(model: PreTrainedModel, encoded: EncodedTask) -> list[list[f
     total = torch.zeros(encoded.choices, dtype=torch.float64)
     with torch.inference_mode():
         for batch in encoded.batches:
-            logits = model(input_ids=batch.tokens, logits_to_keep=batch.keep).logits  # (B, keep, V)
-            wanted = logits[batch.row, batch.position].float()  # (K, V)
-            log_p = torch.log_softmax(wanted, dim=-1).gather(1, batch.token[:, None])[:, 0]
+            logits = model(input_ids=batch.tokens, logits_to_keep=batch.keep).logits
+            logits = logits.float()  # (B, keep, V)
+            chosen = logits[batch.row, batch.position, batch.token]  # (K,)
+            log_p = chosen - logits.logsumexp(dim=-1)[batch.row, batch.position]
             total.index_add_(0, batch.choice, log_p.double())
     flat = total.tolist()
     ends = np.cumsum([len(item.choices) for item in encoded.task.items])

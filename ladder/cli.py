@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import inspect
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -84,6 +87,7 @@ def plan(
     from ladder.config import load_config
     from ladder.plan import make_plan
 
+    tables.check_out(out)
     planned = make_plan(load_config(config, set))
     rungs = [r.describe() for r in planned.rungs]
     targets = [r.describe() for r in planned.targets]
@@ -163,6 +167,7 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
     from ladder.plan import make_plan
     from ladder.runs import RunsFolder
 
+    tables.check_out(out)
     folder = RunsFolder(runs)
     statuses = folder.statuses(make_plan(folder.load_config()))
     rows = [asdict(s) for s in statuses]
@@ -198,9 +203,9 @@ def import_(
         path: Where they lie: a clone's root, or a folder of its CSV files.
         out: The table to write, .parquet or .csv.
     """
-    from ladder import tables
     from evaluation.records import write_observations
     from evaluation.sources import SOURCES
+    from ladder import tables
 
     imported = SOURCES[source](path)
     write_observations(imported.observations, out)
@@ -240,13 +245,15 @@ def predict(
     """
     from dataclasses import asdict
 
+    from evaluation.records import read_observations
     from ladder import tables
     from ladder.pipeline import predictions_document
     from predict.audit import smaller_than_ladder, targets_of
     from predict.two_stage import TwoStage
 
+    tables.check_out(out)
     wanted = [parse_target(text) for text in target]
-    model, table = _fitted(TwoStage(method, feature, rungs, tasks), observations)
+    table = read_observations(observations)
     if not wanted:
         if not (table["role"] == "target").any():
             raise InputError(
@@ -254,6 +261,7 @@ def predict(
                 "NAME:PARAMS:TOKENS"
             )
         wanted = targets_of(table)
+    model = _fitted(TwoStage(method, feature, rungs, tasks), table, observations)
     for line in smaller_than_ladder(model, wanted):
         tables.note(f"warning: {line}")
     predictions = model.predict_targets(wanted)
@@ -292,12 +300,15 @@ def audit(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
+    from evaluation.records import read_observations
     from ladder import tables
     from predict.audit import audit as audit_predictions
     from predict.audit import smaller_than_ladder, targets_of
     from predict.two_stage import TwoStage
 
-    model, table = _fitted(TwoStage(method, feature, rungs, tasks), observations)
+    tables.check_out(out)
+    table = read_observations(observations)
+    model = _fitted(TwoStage(method, feature, rungs, tasks), table, observations)
     for line in smaller_than_ladder(model, targets_of(table)):
         tables.note(f"warning: {line}")
     audited = audit_predictions(model, table)
@@ -427,11 +438,37 @@ def _dispatch(given: list[str]) -> int:
         near = difflib.get_close_matches(verb, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         raise InputError(f"{verb!r}: no such command; {hint}")
+    command = COMMANDS[verb]
+
+    @functools.wraps(command)
+    def parsed(*values: Any, **named: Any) -> Callable[[], None]:
+        return functools.partial(command, *values, **named)
+
+    said = io.StringIO()
     try:
-        tyro.cli(COMMANDS[verb], args=rest, prog=f"ladder {verb}")
+        with contextlib.redirect_stderr(said):
+            call = tyro.cli(parsed, args=rest, prog=f"ladder {verb}")
     except SystemExit as stop:
-        return int(stop.code or 0)
+        if stop.code:
+            raise InputError(f"{_boxed(said.getvalue())}; see `ladder {verb} --help`") from None
+        return 0
+    call()
     return 0
+
+
+def _boxed(text: str) -> str:
+    """The first paragraph of the parser's framed message, and the option it would rather see."""
+    paragraphs: list[list[str]] = [[]]
+    for line in text.splitlines()[1:]:
+        words = line.strip("│╭╮╰╯─| -+").strip() if set(line) - set("│ ─-+|") else ""
+        if words:
+            paragraphs[-1].append(words)
+        elif set(line) & set("─-"):
+            paragraphs.append([])
+    first, *others = [" ".join(p) for p in paragraphs if p] or ["the command cannot be read"]
+    nearest = [p.split()[3] for p in others if p.startswith("Perhaps you meant: ")]
+    hint = f"; did you mean {'--' + nearest[0]}?" if nearest else ""
+    return first.rstrip(".") + hint
 
 
 def _overview() -> str:
@@ -454,16 +491,13 @@ def _folder(runs: Path | None, name: str) -> RunsFolder:
     return RunsFolder(runs or Path("runs") / name)
 
 
-def _fitted(model: TwoStage, path: Path) -> tuple[TwoStage, Any]:
-    from evaluation.records import read_observations
-
-    table = read_observations(path)
+def _fitted(model: TwoStage, table: Any, path: Path) -> TwoStage:
     try:
         model.fit(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     _warn(model)
-    return model, table
+    return model
 
 
 def _warn(model: TwoStage) -> None:

@@ -36,8 +36,8 @@ class WalkTask(Section):
     """The task's name in the observations table."""
     choices: int = Field(ge=2, le=64)
     """Choices of an item, the right one included."""
-    answer_rank: int = Field(ge=1)
-    """The right answer is drawn from this many likeliest next nodes."""
+    answer_rank: tuple[int, int]
+    """The right answer is drawn from the next nodes of these ranks by likelihood, both included."""
     ratio: tuple[float, float]
     """A distractor is between so many times less likely than the answer."""
     items: int = Field(1000, ge=1)
@@ -47,6 +47,8 @@ class WalkTask(Section):
     def _ordered(self) -> WalkTask:
         if not 1 < self.ratio[0] < self.ratio[1]:
             raise ValueError("ratio must be [low, high] with 1 < low < high")
+        if not 1 <= self.answer_rank[0] <= self.answer_rank[1]:
+            raise ValueError("answer_rank must be [first, last] with 1 <= first <= last")
         return self
 
 
@@ -74,6 +76,8 @@ class WalksCorpus(Section):
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("two tasks have the same name")
+        if any(task.answer_rank[1] > self.nodes for task in self.tasks):
+            raise ValueError("a task's answer_rank is beyond the graph's nodes")
         return self
 
 
@@ -160,7 +164,7 @@ class Evaluation(Section):
     """When a rung is scored while it trains."""
 
     at: tuple[float, ...] = Field(min_length=1)
-    """Shares of the run after which it is scored and a checkpoint saved; the end is added."""
+    """Shares of the run after which it is scored; the end is added."""
 
     @model_validator(mode="after")
     def _shares(self) -> Evaluation:
@@ -190,6 +194,8 @@ class Experiment(Section):
     """Models to be predicted."""
     recipe: Recipe = Recipe()
     evaluation: Evaluation
+    checkpoint_steps: int = Field(200, ge=1)
+    """Steps between checkpoints; one more is saved wherever the run is scored."""
     predict: Predict = Predict()
 
     @model_validator(mode="after")

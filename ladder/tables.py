@@ -15,17 +15,23 @@ from rich.table import Table
 from evaluation.files import InputError, atomic_write, write_json
 
 
+def check_out(out: Path | None) -> None:
+    """Raise InputError, before any work is done, where --out cannot be written."""
+    if out is not None and out.suffix not in (".json", ".csv"):
+        raise InputError(f"--out {out}: must end in .json or .csv")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+
+
 def emit(
     document: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], as_json: bool, out: Path | None
 ) -> None:
     """Write the document to `out`, JSON or its rows as CSV; with `as_json` print it too."""
-    if out is not None:
-        if out.suffix == ".json":
-            write_json(out, document)
-        elif out.suffix == ".csv":
-            atomic_write(out, lambda temporary: pd.DataFrame(rows).to_csv(temporary, index=False))
-        else:
-            raise InputError(f"--out {out}: must end in .json or .csv")
+    check_out(out)
+    if out is not None and out.suffix == ".json":
+        write_json(out, document)
+    elif out is not None:
+        atomic_write(out, lambda temporary: pd.DataFrame(rows).to_csv(temporary, index=False))
     if as_json:
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 

@@ -88,13 +88,13 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     seed = run_seed(config.seed, rung.name)
     model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
     optimizer = build_optimizer(model, config.recipe)
+    due = evaluation_steps(rung, config.evaluation.at)
     start, rows = 0, []
     if latest := latest_checkpoint(folder.checkpoints):
         path, start = latest
         load_checkpoint(path, model, optimizer)
-        rows = _rows_until(folder.scores, start)
+        rows = _rows_until(folder.scores, start) if due[0] <= start else []
     _truncate_metrics(folder.metrics, start)
-    due = evaluation_steps(rung, config.evaluation.at)
     clock = last_report = time.monotonic()
     with folder.metrics.open("a") as metrics:
         for step in range(start + 1, rung.steps + 1):
@@ -128,6 +128,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             if is_due:
                 rows += _score(config, rung, corpus, model, tasks, step)
                 write_observations(pd.DataFrame(rows), folder.scores)
+            if is_due or step % config.checkpoint_steps == 0:
                 save_checkpoint(folder.checkpoints, step, model, optimizer, tokenizer)
 
 

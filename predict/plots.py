@@ -92,7 +92,8 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
 
 def to_svg(figure: Figure) -> str:
     """The figure as SVG text, the same for the same figure."""
-    with io.StringIO() as buffer:
+    _, style = _pyplot()
+    with style, io.StringIO() as buffer:
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
         return buffer.getvalue()
 

@@ -117,11 +117,11 @@ class Walks:
 
     def _task(self, index: int, task: WalkTask) -> Task:
         rng = np.random.default_rng([self.config.seed, 2, index])
-        low, high = task.ratio
+        (first, last), (low, high) = task.answer_rank, task.ratio
         items: list[Item] = []
         for walk in self._walk(rng, 20 * task.items, self.config.context):
             p = self.transition[walk[-1]]
-            answer = int(np.argsort(-p)[: task.answer_rank][rng.integers(task.answer_rank)])
+            answer = int(np.argsort(-p)[rng.integers(first - 1, last)])
             fitting = np.flatnonzero((p <= p[answer] / low) & (p >= p[answer] / high))
             if len(fitting) < task.choices - 1:
                 continue

@@ -1,0 +1,106 @@
+"""The published logs become observations with the right roles, sizes and means."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from evaluation.records import InputError, read_observations
+from evaluation.sources import MMLU_WEIGHTS, import_olmo_ladder
+
+
+@pytest.fixture(scope="module")
+def table(olmo_observations: Path) -> pd.DataFrame:
+    return read_observations(olmo_observations)
+
+
+def test_sixteen_rungs_and_two_targets_come_from_the_file_names(table: pd.DataFrame) -> None:
+    roles = table.drop_duplicates("run").set_index("run")["role"]
+    sizes, multiples = ("190M", "370M", "760M", "1B"), (1, 2, 5, 10)
+    assert set(roles[roles == "ladder"].index) == {f"{s}-{m}xC" for s in sizes for m in multiples}
+    assert set(roles[roles == "target"].index) == {"7B-4T", "13B-5T"}
+    assert {"7B-4T-stage1", "13B-5T-full", "190M-1xC-rerun", "3B-10xC"} <= set(
+        roles[roles == "extra"].index
+    )
+
+
+def test_sizes_tokens_and_flops_are_the_published_ones(table: pd.DataFrame) -> None:
+    last = table.sort_values("step").groupby("run").tail(1).set_index("run")
+    assert last.at["3B-10xC", "params"] == 3_169_537_280
+    assert last.at["1B-10xC", "tokens"] == 255_895_535_616
+    assert last.at["7B-4T", "tokens"] == 3_945_065_873_408
+    assert last.at["13B-5T", "tokens"] == 5_000_088_518_656
+    assert last.at["13B-5T", "flops"] == 5_000_088_518_656 * 91_335_915_520
+    finals = table[table["final"]].groupby("run")["step"].nunique()
+    assert (finals == 1).all()
+
+
+def test_mmlu_is_the_weighted_mean_of_its_categories(table: pd.DataFrame) -> None:
+    one = table[(table["run"] == "1B-10xC") & table["final"]].set_index("task")
+    for column in ("loss", "accuracy", "soft", "task_ce"):
+        mean = sum(w * one.at[f"mmlu_{c}_test_rc_5shot", column] for c, w in MMLU_WEIGHTS.items())
+        assert one.at["mmlu_test_rc_5shot", column] == pytest.approx(mean)
+    assert one.at["piqa_val_rc_5shot", "loss"] == pytest.approx(1.0015865564346313)
+    assert one.at["piqa_val_rc_5shot", "accuracy"] == pytest.approx(0.7551686763763428)
+    assert one.at["c4_en-validation", "loss"] == pytest.approx(2.8322818279266357)
+    assert one.at["c4_en-validation", "loss_unit"] == "nats/token"
+
+
+def test_letter_forms_carry_the_cloze_forms_loss(table: pd.DataFrame) -> None:
+    one = table[(table["run"] == "13B-5T") & table["final"]].set_index("task")
+    assert one.at["piqa_val_mc_5shot", "loss"] == one.at["piqa_val_rc_5shot", "loss"]
+    assert one.at["piqa_val_mc_5shot", "accuracy_metric"] == "acc"
+
+
+def test_a_clone_and_a_bare_folder_read_alike(olmo_ladder: Path, tmp_path: Path) -> None:
+    logs = ("190M-1xC.csv", "1B-2xC.csv", "peteish7_eval_anneal.csv")
+    clone, bare = tmp_path / "clone", tmp_path / "bare"
+    data = clone / "src/scripts/paper/data/ladder-runs"
+    data.mkdir(parents=True)
+    bare.mkdir()
+    for log in logs:
+        shutil.copy(olmo_ladder / "ladder-runs" / log, data)
+        shutil.copy(olmo_ladder / "ladder-runs" / log, bare)
+    (clone / "src/scripts/paper/configs").mkdir()
+    shutil.copy(olmo_ladder / "final.json", clone / "src/scripts/paper/configs")
+    (bare / "notes.csv").write_text("a,b\n1,2\n")
+    one, other = import_olmo_ladder(clone), import_olmo_ladder(bare)
+    pd.testing.assert_frame_equal(one.observations, other.observations)
+    assert one.left_out == ()
+    assert other.left_out == ("notes.csv: not a run of the ladder or a known target",)
+
+
+def test_a_configs_sizes_have_precedence(olmo_ladder: Path, tmp_path: Path) -> None:
+    shutil.copy(olmo_ladder / "ladder-runs/190M-1xC.csv", tmp_path)
+    entry = {"paths": ["x/190M-1xC.csv"], "n": 5, "flops": 7}
+    (tmp_path / "final.json").write_text(json.dumps({"190M": entry}))
+    found = import_olmo_ladder(tmp_path).observations
+    assert (found["params"] == 5).all()
+    assert (found["flops"] == 7 * found["tokens"]).all()
+
+
+def test_what_is_no_log_is_named(olmo_ladder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        import_olmo_ladder(tmp_path / "absent")
+    with pytest.raises(InputError, match="holds no ladder logs"):
+        import_olmo_ladder(tmp_path)
+    log = (olmo_ladder / "ladder-runs/190M-1xC.csv").read_text().splitlines()
+    cells = log[2].split(",")
+    cells[1] = "oops"
+    bad = tmp_path / "190M-1xC.csv"
+    bad.write_text("\n".join([*log[:2], ",".join(cells), *log[3:]]))
+    with pytest.raises(InputError, match=r"190M-1xC.csv: row 2, column .*'oops' is not a number"):
+        import_olmo_ladder(tmp_path)
+    bad.write_text("_step\n1\n")
+    with pytest.raises(InputError, match="batch_size_in_tokens"):
+        import_olmo_ladder(tmp_path)
+    bad.write_text(log[0] + "\n")
+    with pytest.raises(InputError, match="has no rows"):
+        import_olmo_ladder(tmp_path)
+    (tmp_path / "final.json").write_text('{"190M": {"n": 1}}')
+    with pytest.raises(InputError, match="lacks paths, n or flops"):
+        import_olmo_ladder(tmp_path)

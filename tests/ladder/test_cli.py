@@ -1,0 +1,212 @@
+"""The commands: their JSON, their exit statuses, and one clear line for a mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import synthetic
+
+from evaluation.records import write_observations
+from ladder.cli import COMMANDS, main, parse_target
+
+PREDICT_FIELDS = {
+    "task",
+    "target",
+    "params",
+    "tokens",
+    "predicted",
+    "lower80",
+    "upper80",
+    "lower95",
+    "upper95",
+    "loss_predicted",
+    "loss_lower80",
+    "loss_upper80",
+    "status",
+    "reason",
+}
+AUDIT_FIELDS = {
+    "actual",
+    "error",
+    "loss_actual",
+    "loss_error",
+    "step1_error",
+    "step2_error",
+}
+
+
+@pytest.fixture()
+def table(tmp_path: Path, observations: pd.DataFrame) -> Path:
+    path = tmp_path / "obs.parquet"
+    write_observations(observations, path)
+    return path
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must end with status 2 and one line on standard error."""
+    assert main([str(a) for a in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("ladder: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    """Run a command with --json; its standard output must be one document."""
+    assert main([*(str(a) for a in arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"ladder {command}" in capsys.readouterr().out
+
+
+def test_plan_has_the_promised_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = document(capsys, "plan", "quickstart")
+    assert plan["version"] == 1
+    assert len(plan["rungs"]) == 16
+    assert {"rungs", "targets", "ladder_flops", "share_of_target"} <= set(plan)
+    assert set(plan["targets"][0]) == {
+        "name",
+        "params",
+        "tokens",
+        "flops",
+        "flops_6nd",
+        "flops_per_token",
+        "batch_sequences",
+        "learning_rate",
+        "warmup_steps",
+        "steps",
+    }
+
+
+def test_predict_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(
+        capsys, "predict", table, "--target", "7B:6.9e9:4T", "--target", "13B:13B:5e12"
+    )
+    assert found["method"] == "published"
+    assert [r["target"] for r in found["rows"]] == ["7B", "13B"]
+    assert all(set(r) == PREDICT_FIELDS for r in found["rows"])
+    assert found["rows"][0]["tokens"] == 4e12
+    assert 0 < found["rows"][0]["predicted"] < 1
+
+
+def test_predict_takes_the_tables_targets(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert [r["target"] for r in document(capsys, "predict", table)["rows"]] == ["T0"]
+
+
+def test_audit_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "audit", table)
+    (row,) = found["rows"]
+    assert set(row) >= PREDICT_FIELDS | AUDIT_FIELDS
+    assert found["mean_abs_error"] == pytest.approx(abs(row["error"]))
+
+
+@pytest.mark.parametrize("command", ["predict", "audit"])
+def test_tables_and_files_say_the_same(
+    command: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, command, table)
+    assert main([command, str(table), "--out", str(tmp_path / "x.json")]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads((tmp_path / "x.json").read_text()) == found
+    assert f"{100 * found['rows'][0]['predicted']:.1f}" in shown
+    assert main([command, str(table), "--out", str(tmp_path / "x.csv")]) == 0
+    (row,) = pd.read_csv(tmp_path / "x.csv").to_dict("records")
+    assert row["predicted"] == pytest.approx(found["rows"][0]["predicted"])
+    capsys.readouterr()
+    assert "must end in .json or .csv" in fails(
+        capsys, command, table, "--json", "--out", tmp_path / "x.txt"
+    )
+
+
+def test_a_target_smaller_than_the_ladder_is_a_warning(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(table), "--target", "small:2e8:4e9"]) == 0
+    assert "warning: target small" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["7B", "7B:6.9e9", ":1:2", "7B:x:4T", "7B:-1:4T", "7B:nan:4T", "7B:inf:4T", "7B:0:4T"]
+)
+def test_a_bad_target_is_named(text: str, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"--target {text}" in fails(capsys, "predict", table, "--target", text)
+
+
+def test_counts_take_suffixes() -> None:
+    target = parse_target("a:b:6.9B:4t")
+    assert (target.name, target.params, target.tokens) == ("a:b", 6.9e9, 4e12)
+
+
+def test_mistakes_are_one_line(tmp_path: Path, table: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "did you mean 'predict'?" in fails(capsys, "predikt", table)
+    assert "no such file" in fails(capsys, "predict", tmp_path / "absent.csv")
+    assert "no such file" in fails(capsys, "plan", tmp_path / "absent.yaml")
+    assert "method 'best': unknown" in fails(capsys, "audit", table, "--method", "best")
+    assert "no runs folder" in fails(capsys, "status", tmp_path)
+    assert "must end" in fails(capsys, "plan", "quickstart", "--json", "--out", "x.yaml")
+    assert "no such folder" in fails(
+        capsys, "import", "olmo-ladder", tmp_path / "absent", "--out", tmp_path / "x.csv"
+    )
+    assert "is a runs folder" in fails(capsys, "report", tmp_path, "--feature", "soft")
+    few = tmp_path / "few.csv"
+    write_observations(synthetic(sizes=(1e8,)), few)
+    assert f"{few}: step 1 (chinchilla) has 5 parameters and only 4 rungs" in fails(
+        capsys, "predict", few, "--target", "7B:7B:1T"
+    )
+    bare = tmp_path / "bare.csv"
+    write_observations(synthetic(targets=()), bare)
+    assert "name one with --target" in fails(capsys, "predict", bare)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict",),
+        ("predict", "obs.csv", "--metod", "published"),
+        ("import", "lm-eval", "x", "--out", "y.csv"),
+        ("run", "quickstart", "--workers", "two"),
+    ],
+)
+def test_a_misspelled_option_is_one_line(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(capsys, *arguments)
+
+
+def test_an_internal_failure_is_one_line_with_status_1(
+    table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("predict.two_stage.TwoStage.fit", lambda *_: 1 / 0)
+    assert main(["predict", str(table)]) == 1
+    said = capsys.readouterr().err
+    assert "ZeroDivisionError" in said
+    assert said.count("\n") == 1
+    monkeypatch.setenv("LADDER_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["predict", str(table)])
+
+
+def test_a_report_of_a_table_is_one_self_contained_file(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(table)]) == 0
+    html = table.with_suffix(".html").read_text()
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "<script" not in html
+    assert "quiz" in html
+    assert main(["report", str(table), "--target", "7B:7B:4T", "--out", str(table) + ".html"]) == 0
+    assert "7B: accuracy" in " ".join(Path(str(table) + ".html").read_text().split())

@@ -1,0 +1,31 @@
+"""Each rule, by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from ladder import recipe
+
+
+def test_tokens_batch_rate_and_steps() -> None:
+    assert recipe.chinchilla_tokens(190_354_176, 5) == 19_035_417_600
+    assert recipe.batch_sequences(1_000_000, 40) == 25
+    assert recipe.batch_sequences(100, 40) == 2
+    assert recipe.learning_rate(16, 0.2) == pytest.approx(0.05)
+    assert recipe.steps(1001, 100) == 11
+    assert recipe.steps(1000, 100) == 10
+    assert recipe.warmup_steps(95, 0.1) == 10
+
+
+def test_the_schedule_rises_to_the_peak_and_falls_to_the_end() -> None:
+    def rate(step: int, schedule: str, final: float = 0.0) -> float:
+        return recipe.scheduled(step, 100, 10, 2.0, schedule, final)
+
+    for schedule in ("linear", "cosine"):
+        assert rate(5, schedule) == pytest.approx(1.0)
+        assert rate(10, schedule) == pytest.approx(2.0)
+        assert rate(55, schedule) == pytest.approx(1.0)
+        assert rate(100, schedule) == pytest.approx(0.0, abs=1e-12)
+        assert rate(100, schedule, 0.1) == pytest.approx(0.2)
+    assert rate(32, "cosine") > rate(32, "linear")
+    assert recipe.scheduled(1, 1, 0, 2.0, "linear", 0.5) == pytest.approx(1.0)

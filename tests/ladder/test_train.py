@@ -1,0 +1,111 @@
+"""A rung trains, scores, and goes on from any checkpoint bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from evaluation.records import read_observations
+from ladder import train as training
+from ladder.checkpoint import latest_checkpoint
+from ladder.config import load_config
+from ladder.plan import make_plan
+from ladder.runs import RunsFolder
+
+
+def prepared(tiny_config: Path, path: Path, *sets: str) -> tuple:
+    config = load_config(str(tiny_config), sets)
+    runs = RunsFolder(path)
+    runs.prepare(config)
+    return config, make_plan(config).run("b-2xC"), runs
+
+
+def test_a_rung_is_scored_at_its_shares_and_its_end(tiny_config: Path, tmp_path: Path) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    folder = runs.rung(rung.name)
+    scores = read_observations(folder.scores)
+    steps = training.evaluation_steps(rung, config.evaluation.at)
+    assert scores["step"].unique().tolist() == steps
+    assert steps[-1] == rung.steps
+    assert set(scores["task"]) == {"next", "walks_validation"}
+    assert scores["final"].sum() == 2
+    assert (scores["tokens"] == scores["step"] * rung.batch_tokens).all()
+    losses = scores[scores["task"] == "walks_validation"]["loss"].tolist()
+    assert losses[-1] < losses[0]
+    assert folder.finished
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    assert lines[-1]["step"] == rung.steps
+
+
+def test_the_checkpoint_is_a_hugging_face_model(tiny_config: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    path, step = latest_checkpoint(runs.rung(rung.name).checkpoints)
+    assert step == rung.steps
+    model = AutoModelForCausalLM.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    assert model.config.model_type == "olmo2"
+    assert tokenizer("00 1f 0a")["input_ids"] == [0, 31, 10]
+
+
+@pytest.mark.parametrize("dies_at", [1, 13, 40])
+def test_a_run_that_died_ends_as_one_that_did_not(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    every = "checkpoint_steps=10"
+    config, rung, whole = prepared(tiny_config, tmp_path / "whole", every)
+    assert rung.steps > 41
+    training.train_rung(config, rung, whole)
+    _, _, broken = prepared(tiny_config, tmp_path / "broken", every)
+    real, calls = training._step, []
+
+    def dying(*arguments: object) -> tuple[float, float]:
+        calls.append(1)
+        if len(calls) > dies_at:
+            raise RuntimeError("node lost")
+        return real(*arguments)
+
+    monkeypatch.setattr(training, "_step", dying)
+    with pytest.raises(RuntimeError, match="node lost"):
+        training.train_rung(config, rung, broken)
+    assert broken.rung(rung.name).status(rung).state == "failed"
+    monkeypatch.setattr(training, "_step", real)
+    training.train_rung(config, rung, broken)
+    one, other = whole.rung(rung.name), broken.rung(rung.name)
+    assert one.scores.read_bytes() == other.scores.read_bytes()
+    assert one.metrics.read_text() == other.metrics.read_text()
+    assert (latest_checkpoint(one.checkpoints)[0] / "model.safetensors").read_bytes() == (
+        latest_checkpoint(other.checkpoints)[0] / "model.safetensors"
+    ).read_bytes()
+
+
+def test_a_finished_rung_is_left_as_it_is(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    monkeypatch.setattr(training, "_train", lambda *_: pytest.fail("trained again"))
+    training.train_rung(config, rung, runs)
+
+
+def test_a_diverged_run_fails_with_the_reason(tiny_config: Path, tmp_path: Path) -> None:
+    sets = ("recipe.learning_rate_base=1e30", "recipe.gradient_clip=1e30")
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs", *sets)
+    with pytest.raises(FloatingPointError, match="lower recipe.learning_rate_base"):
+        training.train_rung(config, rung, runs)
+    status = runs.rung(rung.name).status(rung)
+    assert status.state == "failed"
+    assert "learning_rate_base" in status.error
+
+
+def test_the_thread_count_and_determinism_are_restored(tiny_config: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before

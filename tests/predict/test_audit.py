@@ -1,0 +1,104 @@
+"""The audit splits the error by step, and the published table comes out of the real logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import synthetic, true_accuracy
+
+from evaluation.records import read_observations, validate
+from predict import InputError, Target, TwoStage, audit
+from predict.audit import Audit, smaller_than_ladder, targets_of
+
+PUBLISHED = {
+    "mmlu_test_rc_5shot": ((48.4, 49.0), (51.3, 51.6)),
+    "hellaswag_val_rc_5shot": ((82.5, 81.3), (85.3, 83.2)),
+    "arc_challenge_test_rc_5shot": ((51.5, 61.9), (52.7, 63.8)),
+    "arc_easy_test_rc_5shot": ((76.6, 84.6), (77.2, 87.2)),
+    "piqa_val_rc_5shot": ((81.2, 82.0), (82.1, 83.0)),
+    "csqa_val_rc_5shot": ((75.7, 72.6), (77.6, 74.1)),
+    "socialiqa_val_rc_5shot": ((58.7, 59.9), (59.9, 61.6)),
+    "openbookqa_test_rc_5shot": ((44.2, 49.4), (44.9, 48.6)),
+}
+"""Predicted and actual accuracy of 7B-4T and 13B-5T, per cent (arXiv 2412.04403, code)."""
+
+
+@pytest.fixture(scope="module")
+def published(olmo_observations: Path) -> Audit:
+    table = read_observations(olmo_observations)
+    return audit(TwoStage("published", tasks=list(PUBLISHED)).fit(table), table)
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
+@pytest.mark.parametrize("target", ["7B-4T", "13B-5T"])
+def test_the_published_predictions_are_reproduced(
+    published: Audit, task: str, target: str
+) -> None:
+    row = next(
+        r for r in published.rows if (r.prediction.task, r.prediction.target) == (task, target)
+    )
+    predicted, actual = PUBLISHED[task][target == "13B-5T"]
+    # Half of the last printed digit, on top of the .05 points asked for.
+    assert 100 * row.prediction.predicted == pytest.approx(predicted, abs=0.1)
+    assert 100 * row.actual == pytest.approx(actual, abs=0.051)
+
+
+def test_the_mean_error_of_the_published_method_is_the_published_one(published: Audit) -> None:
+    assert len(published.rows) == 16
+    assert 100 * published.mean_abs_error == pytest.approx(3.99, abs=0.01)
+
+
+def test_every_published_fit_is_certified(olmo_observations: Path) -> None:
+    model = TwoStage("published", tasks=list(PUBLISHED)).fit(read_observations(olmo_observations))
+    assert all(f.step1.certified and f.step2.certified for f in model.fits_.values())
+    assert model.fits_["csqa_val_rc_5shot"].step1.at_bound == ("E",)
+    assert model.fits_["hellaswag_val_rc_5shot"].step1.parameters["alpha"] == pytest.approx(
+        0.20, abs=0.005
+    )
+
+
+def test_the_steps_errors_add_up(observations: pd.DataFrame) -> None:
+    table = validate(observations)
+    target = table["role"] == "target"
+    table.loc[target, "loss"] += 0.05
+    table.loc[target, "accuracy"] -= 0.02
+    row = audit(TwoStage("published").fit(table), table).rows[0]
+    assert row.error == pytest.approx(row.step1_error + row.step2_error)
+    assert row.error == pytest.approx(row.prediction.predicted - row.actual)
+    assert row.loss_error == pytest.approx(-0.05, abs=1e-3)
+    given_loss = true_accuracy(row.loss_actual) - row.actual
+    assert row.step2_error == pytest.approx(given_loss, abs=0.01)
+    assert row.top_rung == pytest.approx(
+        table.loc[table["run"] == "1280M-10xC", "accuracy"].iloc[0]
+    )
+
+
+def test_the_actual_is_the_mean_of_the_last_five_rows(observations: pd.DataFrame) -> None:
+    last = observations[observations["role"] == "target"].tail(1)
+    more = [
+        last.assign(step=s, accuracy=s / 100, final=s == 40, loss=0.7) for s in range(31, 41)
+    ]
+    table = validate(pd.concat([observations[observations["role"] != "target"], *more]))
+    row = audit(TwoStage("published").fit(table), table).rows[0]
+    assert row.actual == pytest.approx(0.38)
+
+
+def test_what_cannot_be_audited_is_named(observations: pd.DataFrame) -> None:
+    table = validate(observations[observations["role"] != "target"])
+    with pytest.raises(InputError, match="role target"):
+        audit(TwoStage().fit(table), table)
+    other = observations.copy()
+    other.loc[other["role"] == "target", "task"] = "other"
+    other = validate(other)
+    with pytest.raises(InputError, match="nothing to audit"):
+        audit(TwoStage().fit(other), other)
+
+
+def test_a_target_smaller_than_the_ladder_is_noticed(observations: pd.DataFrame) -> None:
+    table = validate(observations)
+    model = TwoStage().fit(table)
+    assert smaller_than_ladder(model, targets_of(table)) == []
+    (line,) = smaller_than_ladder(model, [Target("small", 1e8, 1e9)])
+    assert "below rung 1280M-10xC" in line

@@ -1,0 +1,112 @@
+"""Fits recover known constants, reach the brute-force optimum, and say how sure they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import least_squares
+
+from predict.fit import Objective, fit
+from predict.laws import LAWS, InputError
+
+HUBER = Objective(delta=1e-3, log=True)
+SIZES = np.repeat([1.9e8, 3.7e8, 7.6e8, 1.28e9], 4)
+TOKENS = SIZES * 20 * np.tile([1, 2, 5, 10], 4)
+
+
+def ladder(theta: list[float], noise: float = 0, seed: int = 0) -> np.ndarray:
+    exact = LAWS["chinchilla"].value(theta, SIZES, TOKENS)
+    return exact * np.exp(noise * np.random.default_rng(seed).standard_normal(len(exact)))
+
+
+@given(
+    st.floats(3, 7),
+    st.floats(0.2, 0.6),
+    st.floats(4, 7),
+    st.floats(0.2, 0.6),
+    st.floats(0.3, 2),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_law_is_recovered_from_its_own_values(
+    a: float, alpha: float, b: float, beta: float, floor: float
+) -> None:
+    theta = [a, alpha, b, beta, floor]
+    found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], ladder(theta)[None], HUBER)[0]
+    target = LAWS["chinchilla"].value(theta, 7e9, 4e12)
+    assert LAWS["chinchilla"].value(found.theta, 7e9, 4e12) == pytest.approx(target, rel=0.01)
+    assert found.parameters["E"] == pytest.approx(floor, rel=0.01, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_objective_is_no_worse_than_brute_force(seed: int) -> None:
+    values = ladder([5, 0.3, 6, 0.3, 0.6], noise=0.01, seed=seed)
+    found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
+
+    def residuals(theta: np.ndarray) -> np.ndarray:
+        return np.log(LAWS["chinchilla"].value(theta, SIZES, TOKENS) / values)
+
+    rng = np.random.default_rng(seed)
+    best = np.inf
+    for _ in range(60):
+        start = [rng.uniform(0, 12), rng.uniform(0, 1), rng.uniform(0, 12), rng.uniform(0, 1)]
+        result = least_squares(
+            residuals,
+            [*start, rng.uniform(0, 0.8)],
+            loss="huber",
+            f_scale=1e-3,
+            bounds=([0] * 5, np.inf),
+            x_scale="jac",
+            ftol=1e-13,
+            xtol=1e-13,
+            gtol=1e-13,
+            max_nfev=2000,
+        )
+        best = min(best, result.cost)
+    assert found.objective <= best * (1 + 1e-6)
+    assert found.certified
+
+
+def test_the_link_is_recovered_and_certified() -> None:
+    theta = [-0.7, 0.95, 6.0, 0.97]
+    loss = np.linspace(0.7, 1.5, 40)
+    values = LAWS["sigmoid"].value(theta, loss)
+    found = fit(LAWS["sigmoid"], [loss[None]], values[None], Objective())[0]
+    assert found.theta == pytest.approx(theta, rel=1e-4)
+    assert found.certified
+    assert found.at_bound == ()
+    assert found.relative_rms < 1e-6
+
+
+def test_a_parameter_on_its_bound_is_reported() -> None:
+    theta = [5, 0.3, 6, 0.3, 0.0]
+    values = ladder(theta) - 0.05
+    found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
+    assert found.at_bound == ("E",)
+
+
+def test_ragged_problems_are_fitted_as_each_alone() -> None:
+    values = np.stack([ladder([5, 0.3, 6, 0.3, 0.5], 0.01, s) for s in (1, 2)])
+    weights = np.ones_like(values)
+    weights[1, 12:] = 0
+    both = fit(
+        LAWS["chinchilla"], [np.tile(SIZES, (2, 1)), np.tile(TOKENS, (2, 1))], values, HUBER, weights
+    )
+    alone = fit(
+        LAWS["chinchilla"], [SIZES[None, :12], TOKENS[None, :12]], values[1:, :12], HUBER
+    )[0]
+    assert both[1].points == 12
+    assert both[1].objective == pytest.approx(alone.objective, rel=1e-6)
+
+
+def test_fewer_points_than_parameters_are_refused() -> None:
+    with pytest.raises(InputError, match="4 points for 5 parameters"):
+        fit(LAWS["chinchilla"], [SIZES[None, :4], TOKENS[None, :4]], np.ones((1, 4)), HUBER)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
+def test_extreme_losses_give_a_finite_fit(scale: float) -> None:
+    values = scale * ladder([5, 0.3, 6, 0.3, 0.5])
+    found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
+    assert np.isfinite(found.theta).all()

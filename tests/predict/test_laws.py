@@ -1,0 +1,55 @@
+"""Every registered law: gradients, bounds and starts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from predict.laws import LAWS, InputError, get_law, register
+
+POINTS = {
+    "params": np.geomspace(1e8, 1e10, 7),
+    "tokens": np.geomspace(4e9, 4e12, 7),
+    "loss": np.linspace(0.4, 1.6, 7),
+}
+THETA = {
+    "chinchilla": [5.0, 0.3, 6.0, 0.28, 0.7],
+    "sigmoid": [-0.7, 0.9, 5.0, 0.95],
+}
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_gradient_is_that_of_the_value(name: str) -> None:
+    law, theta = LAWS[name], np.array(THETA[name])
+    inputs = [POINTS[i] for i in law.inputs]
+    _, gradient = law.evaluate(theta, inputs)
+    for i in range(len(theta)):
+        step = np.zeros_like(theta)
+        step[i] = 1e-6 * max(1, abs(theta[i]))
+        upper, lower = law.value(theta + step, *inputs), law.value(theta - step, *inputs)
+        assert gradient[:, i] == pytest.approx((upper - lower) / (2 * step[i]), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_parameters_are_named_bounded_and_explained(name: str) -> None:
+    law = LAWS[name]
+    assert len(set(law.names)) == len(law.names)
+    assert law.source
+    for parameter in law.parameters:
+        assert parameter.lower < parameter.upper
+        assert parameter.meaning
+        assert parameter.linear != (parameter.grid is not None)
+
+
+def test_the_laws_are_the_published_formulas() -> None:
+    loss = LAWS["chinchilla"].value([np.log(400), 0.34, np.log(410), 0.28, 1.69], 7e10, 1.4e12)
+    assert loss[0] == pytest.approx(400 / 7e10**0.34 + 410 / 1.4e12**0.28 + 1.69)
+    accuracy = LAWS["sigmoid"].value([-0.73, 0.77, 12.74, 0.99], 0.67)
+    assert accuracy[0] == pytest.approx(-0.73 / (1 + np.exp(-12.74 * (0.67 - 0.77))) + 0.99)
+
+
+def test_an_unknown_law_and_a_second_one_of_a_name_are_refused() -> None:
+    with pytest.raises(InputError, match="there are chinchilla"):
+        get_law("chinchila")
+    with pytest.raises(ValueError, match="twice"):
+        register(LAWS["chinchilla"])

@@ -1,0 +1,176 @@
+"""The chain of both fits: known answers, ways to choose the points, refusals, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import synthetic, true_accuracy, true_loss
+
+from evaluation.records import validate
+from predict import InputError, Target, TwoStage
+
+TARGET = Target("7B-4T", 6.9e9, 4e12)
+
+
+def fitted(table: pd.DataFrame, **options: object) -> TwoStage:
+    return TwoStage("published", **options).fit(validate(table))  # type: ignore[arg-type]
+
+
+
+
+def test_a_law_without_noise_is_predicted_to_a_fraction_of_a_point() -> None:
+    row = fitted(synthetic()).predict(6.9e9, 4e12).iloc[0]
+    assert row["loss_predicted"] == pytest.approx(true_loss(6.9e9, 4e12), rel=1e-4)
+    # The ideal point (0, 1) is no point of the true link, so accuracy is close, not exact.
+    assert row["predicted"] == pytest.approx(true_accuracy(true_loss(6.9e9, 4e12)), abs=0.01)
+    assert row["status"] == "extrapolated"
+    assert "outside the ladder's" in row["reason"]
+
+
+def test_a_target_inside_the_ladders_losses_is_no_extrapolation() -> None:
+    assert fitted(synthetic()).predict(7e8, 5e10).iloc[0]["status"] == "ok"
+
+
+def test_every_task_is_fitted_as_if_alone() -> None:
+    one, many = synthetic(), synthetic(tasks=("a", "quiz", "z"))
+    alone = fitted(one).predict_one("quiz", TARGET)
+    among = fitted(many).predict_one("quiz", TARGET)
+    assert among.loss_predicted == pytest.approx(alone.loss_predicted, rel=1e-9)
+    assert among.predicted == pytest.approx(alone.predicted, rel=1e-9)
+
+
+def test_step_1_sees_the_mean_of_the_last_five_checkpoints_and_the_last_tokens() -> None:
+    rows = []
+    for run, part in synthetic(targets=()).groupby("run", sort=False):
+        first = part.iloc[0]
+        for step in range(1, 9):
+            changed = first.to_dict() | {"step": step, "final": step == 8, "run": run}
+            changed["loss"] = first["loss"] * step
+            changed["tokens"] = first["tokens"] * step / 8
+            rows.append(changed)
+    points = fitted(pd.DataFrame(rows)).fits_["quiz"].rungs
+    (point,) = (p for p in points if p.run == rows[0]["run"])
+    assert point.loss == pytest.approx(rows[0]["loss"] * np.mean([4, 5, 6, 7, 8]))
+    assert point.tokens == rows[7]["tokens"]
+
+
+def test_step_2_drops_the_first_tenth_and_smooths_over_five() -> None:
+    rows = []
+    for run, part in synthetic(targets=()).groupby("run", sort=False):
+        first = part.iloc[0]
+        for step in range(1, 13):
+            accuracy = step / 100
+            rows.append(
+                first.to_dict()
+                | {"step": step, "final": step == 12, "run": run, "accuracy": accuracy}
+            )
+    link = fitted(pd.DataFrame(rows)).fits_["quiz"].link_accuracy[:10]
+    # ceil(1.2) = 2 of 12 are dropped; the mean trails, shorter at the start.
+    assert link == pytest.approx([0.03, 0.035, 0.04, 0.045, 0.05, 0.06, 0.07, 0.08, 0.09, 0.10])
+
+
+def test_rungs_and_tasks_are_chosen_by_pattern() -> None:
+    table = synthetic(tasks=("arc_easy", "arc_hard", "piqa"))
+    table.loc[table["run"].str.startswith("1280M"), "role"] = "extra"
+    assert len(fitted(table).fits_["piqa"].rungs) == 12
+    assert len(fitted(table, rungs=["*"]).fits_["piqa"].rungs) == 16
+    assert list(fitted(table, tasks=["arc_*"]).fits_) == ["arc_easy", "arc_hard"]
+    assert not any("T0" in r.run for r in fitted(table, rungs=["*"]).fits_["piqa"].rungs)
+
+
+def test_another_column_can_be_the_feature() -> None:
+    table = synthetic()
+    table["task_ce"] = 2 * table["loss"]
+    by_loss, by_ce = fitted(table), fitted(table, feature="task_ce")
+    pair = [m.predict_one("quiz", TARGET).loss_predicted for m in (by_loss, by_ce)]
+    assert pair[1] == pytest.approx(2 * pair[0], rel=1e-3)
+    with pytest.raises(InputError, match="feature 'soft': no such column"):
+        fitted(table, feature="soft")
+    with pytest.raises(InputError, match="not a column of numbers"):
+        fitted(table, feature="run")
+
+
+def test_a_set_without_accuracy_gets_a_loss_only() -> None:
+    table = synthetic().assign(accuracy=np.nan, chance=np.nan, loss_unit="nats/token")
+    row = fitted(table).predict_one("quiz", TARGET)
+    assert row.predicted is None
+    assert row.status == "ok"
+    assert row.loss_predicted == pytest.approx(true_loss(6.9e9, 4e12), rel=1e-4)
+
+
+def test_a_task_at_chance_is_called_unpredictable() -> None:
+    table = synthetic()
+    table["accuracy"] = 0.25 + 0.01 * np.sin(np.arange(len(table)))
+    row = fitted(table).predict_one("quiz", TARGET)
+    assert row.status == "unpredictable"
+    assert "chance" in row.reason
+
+
+def test_fewer_rungs_than_parameters_are_refused() -> None:
+    table = synthetic(sizes=(1.9e8,))
+    with pytest.raises(InputError, match="5 parameters and only 4 rungs"):
+        fitted(table)
+
+
+def test_a_task_that_few_rungs_measured_is_left_out_with_the_reason() -> None:
+    table = synthetic(tasks=("quiz", "rare", "new"))
+    few = table["run"].isin(["190M-1xC", "370M-1xC"])
+    table = table[(table["task"] != "rare") | few]
+    table = table[(table["task"] != "new") | (table["role"] == "target")]
+    model = fitted(table)
+    assert list(model.fits_) == ["quiz"]
+    assert model.left_out_ == {"rare": "only 2 rungs measured it", "new": "no rung measured it"}
+
+
+def test_unfinished_runs_are_not_fitted() -> None:
+    table = synthetic()
+    table.loc[table["run"] == "1280M-10xC", "final"] = False
+    assert len(fitted(table).fits_["quiz"].rungs) == 15
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"rungs": ["9B-*"]}, "match no run"),
+        ({"tasks": ["arc*"]}, "no rung measured"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_named(options: dict[str, object], problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        fitted(synthetic(), **options)
+
+
+def test_other_misuse_is_named() -> None:
+    with pytest.raises(InputError, match="method 'magic': unknown"):
+        TwoStage("magic")
+    with pytest.raises(InputError, match="not fitted"):
+        TwoStage().predict(7e9, 4e12)
+    with pytest.raises(InputError, match="role ladder"):
+        fitted(synthetic().assign(role="extra"))
+    with pytest.raises(InputError, match="at or below 0"):
+        fitted(synthetic().assign(loss=0.0))
+    with pytest.raises(InputError, match="above 0 and finite"):
+        fitted(synthetic()).predict(0, 4e12)
+
+
+def test_a_saved_predictor_predicts_the_same(tmp_path: Path) -> None:
+    table = synthetic(tasks=("quiz", "set"))
+    table.loc[table["task"] == "set", "accuracy"] = np.nan
+    model = fitted(table)
+    model.save(tmp_path / "model.json")
+    loaded = TwoStage.load(tmp_path / "model.json")
+    pd.testing.assert_frame_equal(loaded.predict(7e9, 4e12), model.predict(7e9, 4e12))
+    assert loaded.fits_ == model.fits_
+    assert loaded.report() == model.report()
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(InputError, match="not a saved predictor"):
+        TwoStage.load(tmp_path / "model.json")
+
+
+def test_the_report_names_laws_parameters_and_certificates() -> None:
+    text = fitted(synthetic()).report()
+    assert "exp(a) / N^alpha + exp(b) / D^beta + E" in text
+    assert "11 of 11 starts agree" in text

@@ -1,0 +1,78 @@
+"""What needs no torch never loads it, and the command line starts light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NO_TORCH = (
+    "evaluation.files",
+    "evaluation.metrics",
+    "evaluation.records",
+    "evaluation.sources",
+    "evaluation.tasks",
+    "ladder.cli",
+    "ladder.cluster",
+    "ladder.config",
+    "ladder.corpora.walks",
+    "ladder.model",
+    "ladder.pipeline",
+    "ladder.plan",
+    "ladder.progress",
+    "ladder.recipe",
+    "ladder.report",
+    "ladder.runs",
+    "ladder.tables",
+    "ladder.truth",
+    "predict",
+    "predict.audit",
+    "predict.fit",
+    "predict.laws",
+    "predict.methods",
+    "predict.plots",
+    "predict.two_stage",
+)
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules that are loaded after `code` ran in a fresh interpreter."""
+    tail = "; import sys; print('\\n'.join({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], check=True, capture_output=True, text=True
+    )
+    return set(done.stderr.split())
+
+
+@pytest.mark.parametrize("module", NO_TORCH)
+def test_the_module_never_loads_torch(module: str) -> None:
+    assert not {"torch", "transformers"} & loaded(f"import {module}")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = {"torch", "transformers", "pandas", "numpy", "matplotlib", "pydantic", "scipy"}
+    assert not heavy & loaded("from ladder.cli import main; main(['--help'])")
+
+
+def test_planning_loads_no_torch() -> None:
+    assert not {"torch", "transformers"} & loaded(
+        "from ladder.cli import main; main(['plan', 'quickstart'])"
+    )
+
+
+def test_predicting_from_a_table_loads_no_torch(olmo_observations: Path) -> None:
+    code = f"from ladder.cli import main; main(['audit', {str(olmo_observations)!r}])"
+    assert not {"torch", "transformers"} & loaded(code)
+
+
+def test_the_layers_hold() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("lint-imports"))],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
