@@ -1,0 +1,70 @@
+"""The runs folder: refusals, states, locks."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from evaluation.files import InputError
+from ladder.config import load_config
+from ladder.plan import make_plan
+from ladder.runs import Progress, RunsFolder
+
+
+@pytest.fixture()
+def runs(tiny_config: Path, tmp_path: Path) -> RunsFolder:
+    folder = RunsFolder(tmp_path / "runs")
+    folder.prepare(load_config(str(tiny_config)))
+    return folder
+
+
+def test_a_folder_of_another_config_is_refused_with_the_difference(
+    runs: RunsFolder, tiny_config: Path
+) -> None:
+    runs.prepare(load_config(str(tiny_config)))
+    with pytest.raises(InputError) as error:
+        runs.prepare(load_config(str(tiny_config), ("corpus.seed=9", "seed=2")))
+    assert "seed: 0 -> 2; corpus.seed: 0 -> 9" in str(error.value)
+
+
+def test_a_folder_that_is_someone_elses_is_refused(tiny_config: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="is not empty"):
+        RunsFolder(tmp_path).prepare(load_config(str(tiny_config)))
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_cut_short_while_it_was_made_is_made_again(
+    runs: RunsFolder, tiny_config: Path
+) -> None:
+    runs.config.unlink()
+    runs.prepare(load_config(str(tiny_config)))
+    assert runs.config.is_file()
+
+
+def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
+    config = runs.load_config()
+    rung = make_plan(config).run("b-1xC")
+    folder = runs.rung(rung.name)
+    assert folder.status(rung).state == "pending"
+    with folder.lock():
+        folder.write_manifest(rung, config, "running")
+        folder.write_progress(Progress(5, rung.steps, 3.0, 100.0, time.time()))
+        status = folder.status(rung)
+        assert (status.state, status.step, status.loss) == ("running", 5, 3.0)
+        left = (rung.steps - 5) * rung.batch_tokens / 100
+        assert status.seconds_left == pytest.approx(left)
+        with pytest.raises(InputError, match="another process trains"), folder.lock(wait=0.2):
+            pass
+    assert folder.status(rung).state == "interrupted"
+    folder.write_manifest(rung, config, "failed", error="no memory")
+    assert folder.status(rung).error == "no memory"
+    folder.write_manifest(rung, config, "finished")
+    assert folder.finished
+
+
+def test_nothing_is_gathered_before_a_run_has_finished(runs: RunsFolder) -> None:
+    with pytest.raises(InputError, match="no run has finished"):
+        runs.gather(make_plan(runs.load_config()))
