@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
-from evaluation.files import InputError, atomic_write
+from evaluation.files import InputError, atomic_write, write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -20,10 +20,10 @@ __all__ = [
     "KEY",
     "SCHEMA_VERSION",
     "InputError",
-    "atomic_write",
     "read_observations",
     "validate",
     "write_observations",
+    "write_text",
 ]
 
 SCHEMA_VERSION = 1

@@ -216,7 +216,7 @@ def _tasks(log: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
         if all(p is not None for p in parts.values()):
             shared = set.intersection(*(set(p) for p in parts.values() if p is not None))
             tasks[f"mmlu_{rest}"] = {
-                metric: sum(w * p[metric] for w, p in parts.items() if p is not None)  # type: ignore[misc]
+                metric: sum(w * p[metric] for w, p in parts.items() if p is not None)
                 for metric in sorted(shared)
             }
     return tasks

@@ -59,16 +59,16 @@ def latest_checkpoint(folder: Path) -> tuple[Path, int] | None:
     return (found[-1], _step(found[-1])) if found else None
 
 
-def load_checkpoint(
-    path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer
-) -> None:
+def load_checkpoint(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
     """Fill model and optimizer with a checkpoint's state."""
     model.load_state_dict(load_file(path / WEIGHTS))
     optimizer.load_state_dict(torch.load(path / OPTIMIZER, weights_only=True))
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    return sorted((p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)), key=_step)
+    return sorted(
+        (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)), key=_step
+    )
 
 
 def _step(path: Path) -> int:

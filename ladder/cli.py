@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.files import InputError
 
 if TYPE_CHECKING:
-    from ladder.plan import Plan
     from ladder.runs import RunsFolder
     from predict.two_stage import Target, TwoStage
 
@@ -355,8 +354,10 @@ def report(
 
     if source.is_dir():
         if (method, rungs, tasks, feature, target) != ("default", (), (), "loss", ()):
-            raise InputError(f"{source}: is a runs folder; options go with a table, such as its "
-                             "observations.parquet")
+            raise InputError(
+                f"{source}: is a runs folder; options go with a table, such as its "
+                "observations.parquet"
+            )
         folder = RunsFolder(source)
         config = folder.load_config()
         pipeline.analyse_runs(config, make_plan(config), folder)

@@ -41,7 +41,9 @@ def train_local(
     context = multiprocessing.get_context("spawn")
     with (
         _one_thread_each(),
-        ProcessPoolExecutor(count, context, initializer=_watch_parent, initargs=(os.getpid(),)) as pool,
+        ProcessPoolExecutor(
+            count, context, initializer=_watch_parent, initargs=(os.getpid(),)
+        ) as pool,
     ):
         futures = {pool.submit(_train, config, rung, runs.path): rung for rung in order}
         try:

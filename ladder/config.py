@@ -319,7 +319,9 @@ def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
         }
     if isinstance(document, list) and any(isinstance(x, dict) for x in document):
         return {
-            k: v for i, value in enumerate(document) for k, v in _flat(value, f"{prefix}.{i}").items()
+            k: v
+            for i, value in enumerate(document)
+            for k, v in _flat(value, f"{prefix}.{i}").items()
         }
     return {prefix: document}
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     """AdamW; weight decay on matrices except the input embedding, none on norms."""
-    decayed, plain = [], []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, weight in model.named_parameters():
         is_matrix = weight.ndim >= 2 and "embed_tokens" not in name
         (decayed if is_matrix else plain).append(weight)

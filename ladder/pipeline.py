@@ -84,7 +84,5 @@ def train(
     if pending:
         from ladder.cluster import train_local
 
-        train_local(
-            config, pending, runs, lambda: watch(runs, plan) if watch else None, workers
-        )
+        train_local(config, pending, runs, lambda: watch(runs, plan) if watch else None, workers)
     return runs, pending

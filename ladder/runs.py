@@ -1,8 +1,8 @@
 """The runs folder: configs, manifests, progress, locks and observations; no torch.
 
-    runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, tasks/
-    runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
-                   checkpoints/step-N/
+runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, tasks/
+runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
+               checkpoints/step-N/
 """
 
 from __future__ import annotations
@@ -126,9 +126,7 @@ class RungFolder:
                 state = "interrupted"
         progress = self._read_progress()
         if progress is None or state == "pending":
-            return RungStatus(
-                rung.name, rung.role, state, 0, rung.steps, None, None, None, error
-            )
+            return RungStatus(rung.name, rung.role, state, 0, rung.steps, None, None, None, error)
         speed = progress.tokens_per_second
         left = (rung.steps - progress.step) * rung.batch_tokens / speed if speed else None
         return RungStatus(

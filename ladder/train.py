@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 from zlib import crc32
@@ -25,7 +27,7 @@ from ladder.corpora.walks import VALIDATION, Walks
 from ladder.model import build_model
 from ladder.optim import build_optimizer, set_learning_rate
 from ladder.plan import Rung
-from ladder.runs import Progress, RunsFolder, cores
+from ladder.runs import Progress, RunsFolder
 
 REPORT_SECONDS = 0.5
 """Seconds between two words on progress."""
@@ -65,26 +67,25 @@ def evaluation_steps(rung: Rung, shares: tuple[float, ...]) -> list[int]:
     return sorted({max(1, round(share * rung.steps)) for share in shares} | {rung.steps})
 
 
-class _deterministic:
+@contextmanager
+def _deterministic(threads: int) -> Iterator[None]:
     """Fixed thread count and deterministic kernels, restored on leaving."""
-
-    def __init__(self, threads: int) -> None:
-        self.threads = min(threads, cores())
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-        torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(True)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before[0])
-        torch.use_deterministic_algorithms(self.before[1])
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
 
 
 def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     folder, corpus = runs.rung(rung.name), Walks(config.corpus)
     tokenizer = corpus.tokenizer()
-    tasks = [encode_task(t, lambda text: tokenizer.encode(text).ids) for t in read_tasks(runs.tasks)]
+    tasks = [
+        encode_task(t, lambda text: tokenizer.encode(text).ids) for t in read_tasks(runs.tasks)
+    ]
     seed = run_seed(config.seed, rung.name)
     model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
     optimizer = build_optimizer(model, config.recipe)

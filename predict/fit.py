@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from evaluation.records import InputError
 from predict.laws import Array, Law
@@ -106,7 +107,7 @@ class _Problem:
     values: Array
     weights: Array
 
-    def select(self, rows: Array) -> _Problem:
+    def select(self, rows: NDArray[np.intp]) -> _Problem:
         return _Problem(
             self.law, [x[rows] for x in self.inputs], self.values[rows], self.weights[rows]
         )
@@ -283,7 +284,9 @@ def _steps(
     return steps
 
 
-def _certify(problem: _Problem, theta: Array, cost: Array, objective: Objective, points: int) -> Fit:
+def _certify(
+    problem: _Problem, theta: Array, cost: Array, objective: Objective, points: int
+) -> Fit:
     law = problem.law
     best = int(cost.argmin())
     # With data that a law meets exactly the objective is rounding noise: agreement needs a floor.

@@ -1,11 +1,10 @@
-"""Figures of fits: step 1 through the ladder, step 2 through its checkpoints, predicted against
-actual."""
+"""Figures of fits: both steps through the ladder's points, and predicted against actual."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -46,32 +45,30 @@ def task_figure(
             _step2(axes[0, 1], fitted, predictions, actuals)
         figure.tight_layout()
     plt.close(figure)
-    return figure
+    return cast("Figure", figure)
 
 
 def audit_figure(rows: Sequence[AuditRow]) -> Figure:
     """Predicted against actual accuracy, every task and target; the diagonal is a perfect one."""
     plt, style = _pyplot()
-    scored = [r for r in rows if r.actual is not None and r.prediction.predicted is not None]
+    scored = [
+        (row, row.actual, row.prediction.predicted)
+        for row in rows
+        if row.actual is not None and row.prediction.predicted is not None
+    ]
     with style:
         figure, axis = plt.subplots(figsize=(4.6, 4.2))
-        low = min(min(r.actual, r.prediction.predicted) for r in scored) - 0.03  # type: ignore[type-var,operator]
-        high = max(max(r.actual, r.prediction.predicted) for r in scored) + 0.03  # type: ignore[type-var,operator]
+        seen = [share for _, actual, predicted in scored for share in (actual, predicted)]
+        low, high = min(seen) - 0.03, max(seen) + 0.03
         axis.plot([low, high], [low, high], color=MUTED, lw=1, zorder=1)
-        targets = list(dict.fromkeys(r.prediction.target for r in scored))
+        targets = list(dict.fromkeys(row.prediction.target for row, *_ in scored))
         for target, color in zip(targets, _colors(len(targets)), strict=True):
-            own = [r for r in scored if r.prediction.target == target]
-            axis.scatter(
-                [r.actual for r in own],
-                [r.prediction.predicted for r in own],
-                color=color,
-                label=target,
-                zorder=3,
-            )
-        for row in scored:
+            own = [(a, p) for row, a, p in scored if row.prediction.target == target]
+            axis.scatter(*zip(*own, strict=True), color=color, label=target, zorder=3)
+        for row, actual, predicted in scored:
             axis.annotate(
                 _short(row.prediction.task),
-                (row.actual, row.prediction.predicted),  # type: ignore[arg-type]
+                (actual, predicted),
                 xytext=(4, -9),
                 textcoords="offset points",
                 fontsize=7,
@@ -87,7 +84,7 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
         axis.legend()
         figure.tight_layout()
     plt.close(figure)
-    return figure
+    return cast("Figure", figure)
 
 
 def to_svg(figure: Figure) -> str:
@@ -125,11 +122,9 @@ def _step1(
         axis.plot(
             span, [fitted.loss(prediction.params, t) for t in span], color=ACCENT, lw=1, ls="--"
         )
-        axis.scatter(
-            [prediction.tokens], [prediction.loss_predicted], **_predicted(), label="predicted"
-        )
+        _predicted(axis, prediction.tokens, prediction.loss_predicted)
     for row in actuals:
-        axis.scatter([row.prediction.tokens], [row.loss_actual], **_actual(), label="actual")
+        _actual(axis, row.prediction.tokens, row.loss_actual)
     axis.set_xscale("log")
     axis.set(
         xlabel="tokens D",
@@ -162,18 +157,13 @@ def _step2(
     ]
     margin = 0.05 * (max(losses) - min(losses))
     span = np.linspace(max(0, min(losses) - margin), max(losses) + margin, 120)
-    axis.plot(span, [fitted.accuracy(x) for x in span], color=INK, lw=1.2)
+    axis.plot(span, [fitted.accuracy(x) or 0.0 for x in span], color=INK, lw=1.2)
     for prediction in predictions:
         if prediction.predicted is not None:
-            axis.scatter(
-                [prediction.loss_predicted],
-                [prediction.predicted],
-                **_predicted(),
-                label="predicted",
-            )
+            _predicted(axis, prediction.loss_predicted, prediction.predicted)
     for row in actuals:
         if row.actual is not None:
-            axis.scatter([row.loss_actual], [row.actual], **_actual(), label="actual")
+            _actual(axis, row.loss_actual, row.actual)
     if fitted.chance is not None:
         axis.axhline(fitted.chance, color=MUTED, lw=0.8, ls=":", label="chance")
     axis.set(xlabel=f"loss, {fitted.loss_unit}", ylabel="accuracy", title="step 2")
@@ -186,18 +176,19 @@ def _legend(axis: Axes) -> None:
     axis.legend(once.values(), once.keys())
 
 
-def _predicted() -> dict[str, object]:
-    return {"marker": "o", "s": 46, "facecolors": "none", "edgecolors": ACCENT, "zorder": 4}
+def _predicted(axis: Axes, x: float, y: float) -> None:
+    ring = axis.scatter([x], [y], marker="o", s=46, zorder=4, label="predicted")
+    ring.set(facecolor="none", edgecolor=ACCENT)
 
 
-def _actual() -> dict[str, object]:
-    return {"marker": "*", "s": 60, "color": INK, "zorder": 5}
+def _actual(axis: Axes, x: float, y: float) -> None:
+    axis.scatter([x], [y], marker="*", s=60, color=INK, zorder=5, label="actual")
 
 
 def _colors(count: int) -> list[tuple[float, float, float, float]]:
     from matplotlib import colormaps
 
-    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.05, 0.8, max(count, 1))]  # type: ignore[misc]
+    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.05, 0.8, max(count, 1))]
 
 
 def _human(value: float) -> str:
@@ -211,7 +202,7 @@ def _short(task: str) -> str:
     return task.replace("_test", "").replace("_val", "").replace("_rc_5shot", "")
 
 
-def _pyplot():  # type: ignore[no-untyped-def]
+def _pyplot() -> tuple[Any, Any]:
     import matplotlib
 
     matplotlib.use("Agg")

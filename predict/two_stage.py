@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.records import InputError, atomic_write
+from evaluation.records import InputError, write_text
 from predict.fit import Fit, fit
 from predict.laws import Array, get_law
 from predict.methods import Method, get_method
@@ -174,9 +174,7 @@ class TwoStage:
         points = {task: _TaskPoints(rows, self) for task, rows in table.groupby("task", sort=False)}
         step1 = self._fit_step1(points)
         step2 = self._fit_step2(points)
-        self.fits_ = {
-            task: p.fitted(step1[task], step2.get(task)) for task, p in points.items()
-        }
+        self.fits_ = {task: p.fitted(step1[task], step2.get(task)) for task, p in points.items()}
         return self
 
     def predict_one(self, task: str, target: Target) -> Prediction:
@@ -240,7 +238,7 @@ class TwoStage:
             "left_out": self.left_out_,
             "fits": [asdict(fitted) for fitted in self.fits_.values()],
         }
-        atomic_write(path, lambda p: Path(p).write_text(json.dumps(document)) and None)
+        write_text(path, json.dumps(document))
 
     @classmethod
     def load(cls, path: Path | str) -> TwoStage:

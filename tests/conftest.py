@@ -60,7 +60,7 @@ def synthetic(
     return pd.DataFrame(rows)
 
 
-@pytest.fixture()
+@pytest.fixture
 def observations() -> pd.DataFrame:
     return synthetic()
 

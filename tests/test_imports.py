@@ -39,7 +39,9 @@ NO_TORCH = (
 
 def loaded(code: str) -> set[str]:
     """Top-level modules that are loaded after `code` ran in a fresh interpreter."""
-    tail = "; import sys; print('\\n'.join({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    tail = (
+        "; import sys; print('\\n'.join({m.split('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + tail], check=True, capture_output=True, text=True
     )

@@ -45,9 +45,7 @@ def test_one_command_leaves_everything_behind(whole: Path) -> None:
     predictions = json.loads((whole / "predictions.json").read_text())
     assert {r["task"] for r in predictions["rows"]} == {"next", "walks_validation"}
     audit = pd.read_csv(whole / "audit.csv").set_index("task")
-    fitted = TwoStage("published").fit(table).predict_one(
-        "next", next(iter(_targets(table)))
-    )
+    fitted = TwoStage("published").fit(table).predict_one("next", next(iter(_targets(table))))
     assert audit.at["next", "predicted"] == pytest.approx(fitted.predicted)
     assert "entropy rate" in (whole / "report.html").read_text()
     assert {p.name for p in (whole / "a-1xC").iterdir()} >= {

@@ -42,7 +42,7 @@ class Walks:
         nodes, rng = self.config.nodes, np.random.default_rng([self.config.seed, 0])
         left, right = rng.standard_normal((2, nodes, nodes))
         singular = np.arange(1, nodes + 1) ** -self.config.decay
-        log_weights = self.config.gain * (left * singular) @ right.T
+        log_weights: Array = self.config.gain * (left * singular) @ right.T
         np.fill_diagonal(log_weights, -np.inf)
         weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
@@ -60,7 +60,8 @@ class Walks:
     def row_entropy(self) -> Array:
         """Entropy of the next node given the present one, nats, (V,)."""
         p = self.transition
-        return -np.where(p > 0, p * np.log(np.where(p > 0, p, 1)), 0).sum(axis=1)
+        surprise: Array = -np.log(np.where(p > 0, p, 1))
+        return np.asarray(np.einsum("ij,ij->i", p, surprise))
 
     @property
     def entropy_rate(self) -> float:

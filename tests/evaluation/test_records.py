@@ -94,7 +94,7 @@ def test_a_run_has_one_size_and_one_final_step(observations: pd.DataFrame) -> No
         validate(changed)
     early = observations.copy()
     early.loc[0, "final"] = True
-    with pytest.raises(InputError, match="final.*before the run's last step"):
+    with pytest.raises(InputError, match=r"final.*before the run's last step"):
         validate(early)
 
 

@@ -38,7 +38,7 @@ AUDIT_FIELDS = {
 }
 
 
-@pytest.fixture()
+@pytest.fixture
 def table(tmp_path: Path, observations: pd.DataFrame) -> Path:
     path = tmp_path / "obs.parquet"
     write_observations(observations, path)

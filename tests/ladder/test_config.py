@@ -11,7 +11,7 @@ from evaluation.files import InputError
 from ladder.config import differences, dump_config, find_config, load_config, parse_config
 
 
-@pytest.fixture()
+@pytest.fixture
 def document() -> dict:
     return yaml.safe_load(find_config("quickstart").read_text())
 
@@ -56,7 +56,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(document: dict) -> N
         (("model", "sizes", "3K", "heads"), 3, "even multiple of heads"),
         (("corpus", "tasks", 0, "ratio"), [4, 2], "1 < low < high"),
         (("corpus", "tasks", 0, "answer_rank"), [1, 900], "beyond the graph's nodes"),
-        (("corpus", "tasks", 1, "name"), "next_likely", "same name"),
+        (("corpus", "tasks", 1, "name"), "next_of_4", "same name"),
         (("evaluation", "at"), [1.5], "shares of the run"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_bad_value_is_named_in_one_line(
 
 def test_a_missing_section_is_named(document: dict) -> None:
     del document["corpus"]
-    with pytest.raises(InputError, match="x.yaml: corpus: is missing; add it"):
+    with pytest.raises(InputError, match=r"x\.yaml: corpus: is missing; add it"):
         parse_config(document, "x.yaml")
 
 

@@ -13,7 +13,7 @@ from ladder.plan import make_plan
 from ladder.runs import Progress, RunsFolder
 
 
-@pytest.fixture()
+@pytest.fixture
 def runs(tiny_config: Path, tmp_path: Path) -> RunsFolder:
     folder = RunsFolder(tmp_path / "runs")
     folder.prepare(load_config(str(tiny_config)))

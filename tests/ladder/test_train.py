@@ -97,7 +97,7 @@ def test_a_finished_rung_is_left_as_it_is(
 def test_a_diverged_run_fails_with_the_reason(tiny_config: Path, tmp_path: Path) -> None:
     sets = ("recipe.learning_rate_base=1e30", "recipe.gradient_clip=1e30")
     config, rung, runs = prepared(tiny_config, tmp_path / "runs", *sets)
-    with pytest.raises(FloatingPointError, match="lower recipe.learning_rate_base"):
+    with pytest.raises(FloatingPointError, match=r"lower recipe\.learning_rate_base"):
         training.train_rung(config, rung, runs)
     status = runs.rung(rung.name).status(rung)
     assert status.state == "failed"

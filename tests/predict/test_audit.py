@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import synthetic, true_accuracy
+from conftest import true_accuracy
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage, audit
@@ -33,9 +33,7 @@ def published(olmo_observations: Path) -> Audit:
 
 @pytest.mark.parametrize("task", PUBLISHED)
 @pytest.mark.parametrize("target", ["7B-4T", "13B-5T"])
-def test_the_published_predictions_are_reproduced(
-    published: Audit, task: str, target: str
-) -> None:
+def test_the_published_predictions_are_reproduced(published: Audit, task: str, target: str) -> None:
     row = next(
         r for r in published.rows if (r.prediction.task, r.prediction.target) == (task, target)
     )
@@ -77,9 +75,7 @@ def test_the_steps_errors_add_up(observations: pd.DataFrame) -> None:
 
 def test_the_actual_is_the_mean_of_the_last_five_rows(observations: pd.DataFrame) -> None:
     last = observations[observations["role"] == "target"].tail(1)
-    more = [
-        last.assign(step=s, accuracy=s / 100, final=s == 40, loss=0.7) for s in range(31, 41)
-    ]
+    more = [last.assign(step=s, accuracy=s / 100, final=s == 40, loss=0.7) for s in range(31, 41)]
     table = validate(pd.concat([observations[observations["role"] != "target"], *more]))
     row = audit(TwoStage("published").fit(table), table).rows[0]
     assert row.actual == pytest.approx(0.38)

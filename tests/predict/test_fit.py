@@ -91,11 +91,15 @@ def test_ragged_problems_are_fitted_as_each_alone() -> None:
     weights = np.ones_like(values)
     weights[1, 12:] = 0
     both = fit(
-        LAWS["chinchilla"], [np.tile(SIZES, (2, 1)), np.tile(TOKENS, (2, 1))], values, HUBER, weights
+        LAWS["chinchilla"],
+        [np.tile(SIZES, (2, 1)), np.tile(TOKENS, (2, 1))],
+        values,
+        HUBER,
+        weights,
     )
-    alone = fit(
-        LAWS["chinchilla"], [SIZES[None, :12], TOKENS[None, :12]], values[1:, :12], HUBER
-    )[0]
+    alone = fit(LAWS["chinchilla"], [SIZES[None, :12], TOKENS[None, :12]], values[1:, :12], HUBER)[
+        0
+    ]
     assert both[1].points == 12
     assert both[1].objective == pytest.approx(alone.objective, rel=1e-6)
 

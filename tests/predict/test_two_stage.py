@@ -19,8 +19,6 @@ def fitted(table: pd.DataFrame, **options: object) -> TwoStage:
     return TwoStage("published", **options).fit(validate(table))  # type: ignore[arg-type]
 
 
-
-
 def test_a_law_without_noise_is_predicted_to_a_fraction_of_a_point() -> None:
     row = fitted(synthetic()).predict(6.9e9, 4e12).iloc[0]
     assert row["loss_predicted"] == pytest.approx(true_loss(6.9e9, 4e12), rel=1e-4)
