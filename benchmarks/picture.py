@@ -1,6 +1,6 @@
 """Draws one task's fits from a runs folder: the picture of the README.
 
-    python benchmarks/picture.py runs/quickstart next_of_8 docs/quickstart.svg
+python benchmarks/picture.py runs/quickstart next_of_8 docs/quickstart.svg
 """
 
 from __future__ import annotations

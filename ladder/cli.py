@@ -46,6 +46,7 @@ def run(
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import watching
+    from predict.audit import smaller_than_ladder
 
     experiment = load_config(config, set)
     plan = make_plan(experiment)
@@ -60,6 +61,8 @@ def run(
     tables.note(f"{len(trained)} runs trained, {len(plan.runs) - len(trained)} found finished")
     result = pipeline.analyse_runs(experiment, plan, folder)
     _warn(result.model)
+    for line in smaller_than_ladder(result.model, plan.as_targets()):
+        tables.note(f"warning: {line}")
     if result.audit:
         _show_audit(result.audit, result.model)
     if result.truth:
@@ -504,20 +507,25 @@ def _fitted(model: TwoStage, table: Any, path: Path) -> TwoStage:
 def _warn(model: TwoStage) -> None:
     from ladder import tables
 
-    for fitted in model.fits_.values():
-        for law_fit, step in ((fitted.step1, "step 1"), (fitted.step2, "step 2")):
-            if law_fit is not None and not law_fit.certified:
-                tables.note(
-                    f"warning: {fitted.task}, {step}: not certified, {law_fit.agreeing} of "
-                    f"{law_fit.starts} starts agree on the best objective"
-                )
-    bounds = [line for line in model.warnings() if "at a bound" in line]
-    if bounds:
-        tables.note(f"note: {'; '.join(bounds)}")
-    if model.left_out_:
-        tables.note(
-            "left out: " + "; ".join(f"{task} ({why})" for task, why in model.left_out_.items())
-        )
+    bounds: dict[str, list[str]] = {}
+    for task, fitted in model.fits_.items():
+        for step, law_fit in fitted.steps():
+            if not law_fit.certified:
+                tables.note(f"warning: {task}, {step}: {law_fit.doubt}")
+            for parameter in law_fit.at_bound:
+                bounds.setdefault(f"{step}, {parameter}", []).append(task)
+    for parameter, tasks in bounds.items():
+        tables.note(f"note: {parameter} is at a bound: {_some(tasks)}")
+    reasons: dict[str, list[str]] = {}
+    for task, why in model.left_out_.items():
+        reasons.setdefault(why, []).append(task)
+    for why, tasks in reasons.items():
+        tables.note(f"left out, {why}: {_some(tasks)}")
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _show_audit(audited: Any, model: TwoStage) -> None:

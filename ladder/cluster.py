@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
+from evaluation.files import InputError
 from ladder.config import Experiment
 from ladder.plan import Rung
 from ladder.runs import RunsFolder, cores
@@ -36,6 +38,11 @@ def train_local(
     Rungs go first, the costliest first, so that the cores finish together; targets follow. A rung
     that fails does not stop the others; all failures are raised together as TrainingError.
     """
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"training needs {' and '.join(missing)}; pip install 'task-ladder[train]'"
+        )
     order = sorted(pending, key=lambda r: (r.role == "target", -r.flops))
     count = min(workers or cores(), len(order))
     context = multiprocessing.get_context("spawn")
@@ -55,9 +62,12 @@ def train_local(
             pool.shutdown(wait=False, cancel_futures=True)
             _kill(pool)
             raise
-    failures = [_failure(rung.name, future) for future, rung in futures.items()]
-    lines = [line for line in failures if line]
-    if lines:
+    failed: dict[str, list[str]] = {}
+    for future, rung in futures.items():
+        if reason := _failure(future):
+            failed.setdefault(reason, []).append(rung.name)
+    if failed:
+        lines = [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
         raise TrainingError("; ".join(lines))
 
 
@@ -67,11 +77,11 @@ def _train(config: Experiment, rung: Rung, path: Path) -> None:
     train_rung(config, rung, RunsFolder(path))
 
 
-def _failure(name: str, future: Future[None]) -> str:
+def _failure(future: Future[None]) -> str:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
-        return f"{name}: a worker process was killed; run the command again to go on"
-    return f"{name}: {type(error).__name__}: {error}" if error else ""
+        return "a worker process was killed; the same command goes on from here"
+    return f"{type(error).__name__}: {error}" if error else ""
 
 
 def _watch_parent(parent: int) -> None:

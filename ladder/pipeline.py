@@ -53,9 +53,7 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     write_observations(observations, runs.observations)
     measured = set(observations["run"])
     # Targets that are not trained are predicted all the same.
-    unmeasured = [
-        Target(t.name, t.params, t.tokens) for t in plan.targets if t.name not in measured
-    ]
+    unmeasured = [t for t in plan.as_targets() if t.name not in measured]
     result = analyse(
         TwoStage(config.predict.method),
         observations,

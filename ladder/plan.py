@@ -9,6 +9,7 @@ from evaluation.files import InputError
 from ladder import recipe
 from ladder.config import Experiment, Shape
 from ladder.model import count_params, embedding_params, flops_per_token
+from predict.two_stage import Target
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ class Plan:
         """The ladder's FLOPs as a share of each target's, both by 6ND."""
         ladder = sum(r.flops_6nd for r in self.rungs)
         return {t.name: ladder / t.flops_6nd for t in self.targets}
+
+    def as_targets(self) -> list[Target]:
+        """The targets as predict knows them."""
+        return [Target(t.name, t.params, t.tokens) for t in self.targets]
 
     def run(self, name: str) -> Rung:
         """The run of that name; raises InputError with the names there are."""

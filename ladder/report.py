@@ -81,7 +81,6 @@ def _task(fitted: TaskFit, result: Result) -> dict[str, object]:
     predictions = [p for p in result.predictions if p.task == fitted.task]
     rows = result.audit.rows if result.audit else ()
     actuals = [r for r in rows if r.prediction.task == fitted.task]
-    fits = [("step 1", fitted.step1), ("step 2", fitted.step2)]
     return {
         "name": fitted.task,
         "image": _image(to_svg(task_figure(fitted, predictions, actuals))),
@@ -90,13 +89,11 @@ def _task(fitted: TaskFit, result: Result) -> dict[str, object]:
             {
                 "step": step,
                 "formula": get_law(fit.law).formula,
-                "parameters": ", ".join(f"{k} {v:.4g}" for k, v in fit.parameters.items()),
-                "certificate": f"{fit.points} points; {fit.agreeing} of {fit.starts} starts agree; "
-                f"at a bound: {', '.join(fit.at_bound) or 'none'}; condition {fit.condition:.3g}",
+                "parameters": fit.values(),
+                "certificate": fit.certificate(),
                 "certified": fit.certified,
             }
-            for step, fit in fits
-            if fit is not None
+            for step, fit in fitted.steps()
         ],
     }
 

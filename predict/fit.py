@@ -61,6 +61,25 @@ class Fit:
         """Whether at least three starts agree on the best objective."""
         return self.agreeing >= 3
 
+    def values(self) -> str:
+        """The parameters in words."""
+        return ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
+
+    def certificate(self) -> str:
+        """What vouches for the fit, in words."""
+        return (
+            f"{self.points} points, rms {self.relative_rms:.2%}; {self.agreeing} of "
+            f"{self.starts} starts agree; at a bound: {', '.join(self.at_bound) or 'none'}; "
+            f"condition {self.condition:.3g}"
+        )
+
+    @property
+    def doubt(self) -> str:
+        """Why the fit is not certified; empty where it is."""
+        if self.certified:
+            return ""
+        return f"not certified, {self.agreeing} of {self.starts} starts agree on the best objective"
+
     @property
     def theta(self) -> Array:
         """Parameters as a vector, in the law's order."""

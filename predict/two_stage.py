@@ -90,17 +90,17 @@ class TaskFit:
         value = get_law(self.step2.law).value(self.step2.theta, loss)[0]
         return float(np.clip(value, 0, 1))
 
+    def steps(self) -> list[tuple[str, Fit]]:
+        """The fits there are, by the step's name."""
+        both = (("step 1", self.step1), ("step 2", self.step2))
+        return [(step, law_fit) for step, law_fit in both if law_fit is not None]
+
     def warnings(self) -> list[str]:
         """What a reader of these fits must know, one line each."""
         lines = []
-        for step, law_fit in (("step 1", self.step1), ("step 2", self.step2)):
-            if law_fit is None:
-                continue
+        for step, law_fit in self.steps():
             if not law_fit.certified:
-                lines.append(
-                    f"{self.task}, {step}: not certified, {law_fit.agreeing} of "
-                    f"{law_fit.starts} starts agree on the best objective"
-                )
+                lines.append(f"{self.task}, {step}: {law_fit.doubt}")
             if law_fit.at_bound:
                 lines.append(f"{self.task}, {step}: at a bound: {', '.join(law_fit.at_bound)}")
         return lines
@@ -214,16 +214,9 @@ class TwoStage:
         lines = [f"method {self.method.name} ({self.method.source})"]
         for task, fitted in self.fits_.items():
             lines.append(f"\n{task}, {len(fitted.rungs)} rungs")
-            for step, law_fit in (("step 1", fitted.step1), ("step 2", fitted.step2)):
-                if law_fit is not None:
-                    values = ", ".join(f"{k} {v:.4g}" for k, v in law_fit.parameters.items())
-                    lines.append(f"  {step}  {get_law(law_fit.law).formula}: {values}")
-                    lines.append(
-                        f"          {law_fit.points} points, rms {law_fit.relative_rms:.2%}; "
-                        f"{law_fit.agreeing} of {law_fit.starts} starts agree; at a bound: "
-                        f"{', '.join(law_fit.at_bound) or 'none'}; "
-                        f"condition {law_fit.condition:.3g}"
-                    )
+            for step, law_fit in fitted.steps():
+                lines.append(f"  {step}  {get_law(law_fit.law).formula}: {law_fit.values()}")
+                lines.append(f"          {law_fit.certificate()}")
         return "\n".join(lines)
 
     def save(self, path: Path | str) -> None:
