@@ -17,8 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.records import read_observations
 from ladder.config import load_config
-from ladder.corpora.walks import VALIDATION, Walks
+from ladder.corpora.walks import Walks
+from ladder.truth import check_truth
+from predict import TwoStage, audit
 
 
 def run_seed(seed: int, overrides: list[str], folder: Path) -> list[dict[str, object]]:
@@ -32,51 +35,35 @@ def run_seed(seed: int, overrides: list[str], folder: Path) -> list[dict[str, ob
         stdout=subprocess.DEVNULL,
     )
     seconds = time.monotonic() - start
-    table = pd.read_csv(folder / "audit.csv").set_index("task")
-    scores = pd.read_parquet(folder / "observations.parquet")
+    scores = read_observations(folder / "observations.parquet")
+    model = TwoStage("published").fit(scores)
+    audited = audit(model, scores)
+    corpus = Walks(load_config(str(folder / "config.yaml")).corpus)
+    truth = check_truth(model, audited, corpus.entropy_rate)
+    assert truth is not None and truth.excess_error is not None
+    rows: list[dict[str, object]] = [
+        {
+            "seed": seed,
+            "seconds": round(seconds),
+            "floor error, % of range": 100 * truth.floor_error,
+            "excess error, % of predicted": 100 * truth.excess_error,
+        }
+    ]
     last = scores[scores["final"] & (scores["role"] == "ladder")]
-    entropy = Walks(load_config(str(folder / "config.yaml")).corpus).entropy_rate
-    rows = []
-    for task, row in table.iterrows():
-        own = last[last["task"] == task]
-        if task == VALIDATION:
-            fits = _fits(folder)
-            spread = fits["loss_high"] - fits["loss_low"]
-            rows.append(
-                {
-                    "seed": seed,
-                    "seconds": round(seconds),
-                    "task": task,
-                    "floor error, % of range": 100 * (fits["E"] - entropy) / spread,
-                    "excess error, % of predicted": 100
-                    * row["loss_error"]
-                    / (row["loss_predicted"] - entropy),
-                }
-            )
-        else:
-            rows.append(
-                {
-                    "seed": seed,
-                    "task": task,
-                    "climb": 100 * (own["accuracy"].max() - own["accuracy"].min()),
-                    "target over top rung": 100 * (row["actual"] - row["top_rung"]),
-                    "error": 100 * row["error"],
-                }
-            )
+    for row in audited.rows:
+        if row.actual is None or row.error is None or row.top_rung is None:
+            continue
+        own = last.loc[last["task"] == row.prediction.task, "accuracy"]
+        rows.append(
+            {
+                "seed": seed,
+                "task": row.prediction.task,
+                "climb": 100 * (own.max() - own.min()),
+                "target over top rung": 100 * (row.actual - row.top_rung),
+                "error": 100 * row.error,
+            }
+        )
     return rows
-
-
-def _fits(folder: Path) -> dict[str, float]:
-    from predict import TwoStage, read_observations
-
-    model = TwoStage("published").fit(read_observations(folder / "observations.parquet"))
-    fitted = model.fits_[VALIDATION]
-    losses = [rung.loss for rung in fitted.rungs]
-    return {
-        "E": fitted.step1.parameters["E"],
-        "loss_low": min(losses),
-        "loss_high": max(losses),
-    }
 
 
 def main() -> None:
@@ -92,8 +79,8 @@ def main() -> None:
             rows += run_seed(seed, given.set, Path(folder) / str(seed))
             print(json.dumps(rows[-4:]), file=sys.stderr)
     table = pd.DataFrame(rows)
-    losses = table[table["task"] == VALIDATION].dropna(axis=1)
-    tasks = table[table["task"] != VALIDATION].dropna(axis=1)
+    losses = table[table["seconds"].notna()].dropna(axis=1)
+    tasks = table[table["seconds"].isna()].dropna(axis=1)
     command = " ".join(["python benchmarks/quickstart_seeds.py", *map(str, given.seeds)])
     command += "".join(f" --set {change}" for change in given.set)
     text = "\n".join(

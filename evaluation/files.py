@@ -42,7 +42,7 @@ def atomic_write(path: Path | str, write: Callable[[Path], None]) -> None:
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)
-    except OSError as error:
+    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)

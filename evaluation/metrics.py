@@ -20,7 +20,7 @@ class TaskScore:
 
     task: str
     loss: float
-    """Bits per byte of the right answer, mean over items; None never, a task has items."""
+    """Bits per byte of the right answer, mean over items."""
     loss_se: float
     accuracy: float
     accuracy_se: float

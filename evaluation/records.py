@@ -89,7 +89,13 @@ COLUMNS = (
 )
 
 _BY_NAME = {column.name: column for column in COLUMNS}
-_FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+_FLAGS = {
+    **dict.fromkeys(("true", "1", "1.0", "yes"), True),
+    **dict.fromkeys(("false", "0", "0.0", "no"), False),
+}
+
+LARGEST_COUNT = 2**53
+"""Counts up to here are exact as a float."""
 
 
 def read_observations(path: Path | str) -> DataFrame:
@@ -104,14 +110,22 @@ def read_observations(path: Path | str) -> DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-        else:
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
     return validate(frame, str(path))
+
+
+def _read_csv(path: Path) -> DataFrame:
+    """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    cells = pd.read_csv(
+        path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+    ).fillna("")
+    frame = cells.iloc[1:].reset_index(drop=True)
+    frame.columns = pd.Index([str(name).strip() for name in cells.iloc[0]])
+    nameless = (frame.columns == "") & (frame == "").all(axis=0).to_numpy()
+    return frame.loc[:, ~nameless]
 
 
 def write_observations(frame: DataFrame, path: Path | str) -> None:
@@ -150,7 +164,7 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
     typed["schema_version"] = pd.Series(SCHEMA_VERSION, index=range(len(frame)))
     for name in frame.columns:
         if name not in _BY_NAME:
-            typed[str(name)] = _extra(frame[name].reset_index(drop=True))
+            typed[str(name)] = _extra(frame[name].reset_index(drop=True), str(name), source)
     result = pd.DataFrame(typed)
     _check_rows(result, source)
     return result
@@ -164,16 +178,19 @@ def _typed(values: Series, column: Column, source: str) -> Series:
         _fail(source, empty, column.name, "is empty", "give a value")
     if column.kind == "flag":
         flags = values.astype(str).str.strip().str.lower().map(_FLAGS)
-        _fail(source, flags.isna(), column.name, "is not true or false", "write true or false")
+        _fail(source, flags.isna(), column.name, "is not true or false", "write one", values)
         return flags.astype(bool)
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        values = values.astype(str)
     numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
     _fail(source, numbers.isna() & ~empty, column.name, "is not a number", "give a number", values)
     _fail(source, np.isinf(numbers), column.name, "is infinite", "give a finite number", values)
     low = numbers <= column.low if column.above_low else numbers < column.low
     bound = f"{'above' if column.above_low else 'at least'} {column.low:g}"
     _fail(source, low, column.name, "is too small", f"it must be {bound}", values)
-    high = numbers > column.high
-    hint = f"it must be at most {column.high:g}"
+    highest = min(column.high, LARGEST_COUNT) if column.kind == "count" else column.high
+    high = numbers > highest
+    hint = f"it must be at most {highest:g}"
     if column.high == 1:
         hint += " (a share, not per cent)"
     _fail(source, high, column.name, "is too large", hint, values)
@@ -188,7 +205,7 @@ def _text(values: Series, column: Column, source: str) -> Series:
     empty = _is_empty(values)
     if column.required:
         _fail(source, empty, column.name, "is empty", "give a value")
-    text = values.astype(str).where(~empty, "")
+    text = values.astype(str).str.strip().where(~empty, "")
     if column.values:
         wrong = ~text.isin(column.values)
         hint = f"it is one of {', '.join(column.values)}"
@@ -196,11 +213,14 @@ def _text(values: Series, column: Column, source: str) -> Series:
     return text
 
 
-def _extra(values: Series) -> Series:
-    if pd.api.types.is_numeric_dtype(values):
+def _extra(values: Series, name: str, source: str) -> Series:
+    """A column beyond the schema: numbers where every value is one, else as it is."""
+    empty = _is_empty(values)
+    numbers = pd.to_numeric(values.where(~empty), errors="coerce")
+    if not (numbers.notna() | empty).all():
         return values
-    numbers = pd.to_numeric(values.where(~_is_empty(values)), errors="coerce")
-    return numbers.astype(float) if (numbers.notna() | _is_empty(values)).all() else values
+    _fail(source, np.isinf(numbers.astype(float)), name, "is infinite", "give a finite number")
+    return values if pd.api.types.is_numeric_dtype(values) else numbers.astype(float)
 
 
 def _is_empty(values: Series) -> Series:

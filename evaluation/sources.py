@@ -163,7 +163,8 @@ def _read_run(file: Path, size: _Size) -> pd.DataFrame:
     parts = []
     for task, columns in _tasks(log).items():
         part = base.assign(task=task, loss_unit="bits/byte", chance=_chance(task), **columns)
-        part["accuracy_metric"] = "acc" if _is_raw(task) else "acc_per_char"
+        if "accuracy" in part:
+            part["accuracy_metric"] = "acc" if _is_raw(task) else "acc_per_char"
         part["instances"] = INSTANCES.get(re.split(r"_(rc|mc)_", task)[0])
         parts.append(part[part["loss"].notna()])
     for name in log.columns:
@@ -172,7 +173,7 @@ def _read_run(file: Path, size: _Size) -> pd.DataFrame:
             parts.append(part[part["loss"].notna()])
     if not parts:
         raise InputError(f"{file}: has no eval/ columns; is it an evaluation log?")
-    return pd.concat(parts, ignore_index=True)
+    return validate(pd.concat(parts, ignore_index=True), str(file))
 
 
 def _read_numbers(file: Path) -> pd.DataFrame:
@@ -211,7 +212,7 @@ def _tasks(log: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
             cloze = f"eval/downstream_bpb/{match[1].replace('_mc_', '_rc_')}_bpb"
             if match[1] not in tasks and cloze in log:
                 tasks[match[1]] = _metrics(log, match[1], log[cloze])
-    for rest in {m[1] for t in tasks if (m := re.fullmatch(r"mmlu_stem_(.+)", t))}:
+    for rest in [m[1] for t in tasks if (m := re.fullmatch(r"mmlu_stem_(.+)", t))]:
         parts = {w: tasks.get(f"mmlu_{c}_{rest}") for c, w in MMLU_WEIGHTS.items()}
         if all(p is not None for p in parts.values()):
             shared = set.intersection(*(set(p) for p in parts.values() if p is not None))
@@ -224,10 +225,9 @@ def _tasks(log: pd.DataFrame) -> dict[str, dict[str, pd.Series]]:
 
 def _metrics(log: pd.DataFrame, task: str, loss: pd.Series) -> dict[str, pd.Series]:
     found = {"loss": loss}
-    keys = ("acc", "len_norm") if _is_raw(task) else ("len_norm", "acc")
-    for key in keys:
-        if f"eval/downstream/{task}_{key}" in log and "accuracy" not in found:
-            found["accuracy"] = log[f"eval/downstream/{task}_{key}"]
+    accuracy = f"eval/downstream/{task}_{'acc' if _is_raw(task) else 'len_norm'}"
+    if accuracy in log:
+        found["accuracy"] = log[accuracy]
     if f"eval/downstream_soft/{task}_soft" in log:
         found["soft"] = log[f"eval/downstream_soft/{task}_soft"]
     if f"eval/downstream_soft_log/{task}_soft_log" in log:

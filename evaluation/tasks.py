@@ -57,11 +57,6 @@ def write_task(task: Task, folder: Path) -> None:
     write_text(folder / f"{task.name}.jsonl", "\n".join(lines) + "\n")
 
 
-def read_tasks(folder: Path) -> list[Task]:
-    """Every task of a folder, by name."""
-    return [read_task(path) for path in sorted(folder.glob("*.jsonl"))]
-
-
 def _item(line: str, where: str) -> Item:
     try:
         entry = json.loads(line)

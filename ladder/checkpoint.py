@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from evaluation.files import sync_file, sync_folder
+from evaluation.files import InputError, sync_file, sync_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -60,9 +62,14 @@ def latest_checkpoint(folder: Path) -> tuple[Path, int] | None:
 
 
 def load_checkpoint(path: Path, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
-    """Fill model and optimizer with a checkpoint's state."""
-    model.load_state_dict(load_file(path / WEIGHTS))
-    optimizer.load_state_dict(torch.load(path / OPTIMIZER, weights_only=True))
+    """Fill model and optimizer with a checkpoint's state; InputError where it is damaged."""
+    try:
+        model.load_state_dict(load_file(path / WEIGHTS))
+        optimizer.load_state_dict(torch.load(path / OPTIMIZER, weights_only=True))
+    except (OSError, RuntimeError, SafetensorError, UnpicklingError, EOFError) as error:
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}); remove it to train this run again"
+        ) from error
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -46,23 +46,21 @@ def run(
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import watching
-    from predict.audit import smaller_than_ladder
 
     experiment = load_config(config, set)
     plan = make_plan(experiment)
     folder = _folder(runs, experiment.name)
-    if folder.config.is_file() and folder.is_complete(plan):
-        folder.prepare(experiment)
+    pipeline.check(experiment, plan)
+    folder.prepare(experiment)
+    if folder.is_complete(plan):
         count = len(plan.runs)
         tables.note(f"nothing to do: {count} of {count} runs have finished; {folder.report}")
         return
     with watching(plan) as watch:
-        _, trained = pipeline.train(experiment, folder.path, (), workers, watch)
-    tables.note(f"{len(trained)} runs trained, {len(plan.runs) - len(trained)} found finished")
+        trained = len(pipeline.train(experiment, folder.path, (), workers, watch).rungs)
+    tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
     result = pipeline.analyse_runs(experiment, plan, folder)
-    _warn(result.model)
-    for line in smaller_than_ladder(result.model, plan.as_targets()):
-        tables.note(f"warning: {line}")
+    _warn(result.model, result.targets)
     if result.audit:
         _show_audit(result.audit, result.model)
     if result.truth:
@@ -149,10 +147,10 @@ def train(
 
     experiment = load_config(config, set)
     with watching(make_plan(experiment)) as watch:
-        folder, trained = pipeline.train(
+        trained = pipeline.train(
             experiment, _folder(runs, experiment.name).path, rung, workers, watch
         )
-    tables.note(f"{len(trained)} runs trained into {folder.path}")
+    tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
 def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
@@ -249,11 +247,10 @@ def predict(
 
     from evaluation.records import read_observations
     from ladder import tables
-    from ladder.pipeline import predictions_document
-    from predict.audit import smaller_than_ladder, targets_of
-    from predict.two_stage import TwoStage
+    from predict.audit import targets_of
+    from predict.two_stage import TwoStage, predictions_document
 
-    tables.check_out(out)
+    tables.check_out(out, observations)
     wanted = [parse_target(text) for text in target]
     table = read_observations(observations)
     if not wanted:
@@ -264,8 +261,7 @@ def predict(
             )
         wanted = targets_of(table)
     model = _fitted(TwoStage(method, feature, rungs, tasks), table, observations)
-    for line in smaller_than_ladder(model, wanted):
-        tables.note(f"warning: {line}")
+    _warn(model, wanted)
     predictions = model.predict_targets(wanted)
     tables.emit(
         predictions_document(model, predictions), [asdict(p) for p in predictions], json, out
@@ -305,25 +301,16 @@ def audit(
     from evaluation.records import read_observations
     from ladder import tables
     from predict.audit import audit as audit_predictions
-    from predict.audit import smaller_than_ladder, targets_of
+    from predict.audit import audit_document, targets_of
     from predict.two_stage import TwoStage
 
-    tables.check_out(out)
+    tables.check_out(out, observations)
     table = read_observations(observations)
+    targets = targets_of(table)
     model = _fitted(TwoStage(method, feature, rungs, tasks), table, observations)
-    for line in smaller_than_ladder(model, targets_of(table)):
-        tables.note(f"warning: {line}")
     audited = audit_predictions(model, table)
-    rows = [row.flat() for row in audited.rows]
-    document = {
-        "version": 1,
-        "method": model.method.name,
-        "mean_abs_error": audited.mean_abs_error,
-        "rows": rows,
-        "left_out": model.left_out_,
-        "warnings": model.warnings(),
-    }
-    tables.emit(document, rows, json, out)
+    _warn(model, targets)
+    tables.emit(audit_document(model, audited), [row.flat() for row in audited.rows], json, out)
     if not json:
         _show_audit(audited, model)
 
@@ -338,6 +325,9 @@ def report(
     out: Path | None = None,
 ) -> None:
     """One self-contained HTML file: the ladder, both fits, predicted against actual, the errors.
+
+    For a runs folder everything that follows from its finished runs is made anew: observations,
+    predictions, audit and report.
 
     Args:
         source: A runs folder, or a table of observations.
@@ -355,6 +345,7 @@ def report(
     from ladder.runs import RunsFolder
     from predict.two_stage import TwoStage
 
+    tables.check_out(out, source, (".html",))
     if source.is_dir():
         if (method, rungs, tasks, feature, target) != ("default", (), (), "loss", ()):
             raise InputError(
@@ -363,7 +354,8 @@ def report(
             )
         folder = RunsFolder(source)
         config = folder.load_config()
-        pipeline.analyse_runs(config, make_plan(config), folder)
+        result = pipeline.analyse_runs(config, make_plan(config), folder)
+        _warn(result.model, result.targets)
         if out is not None:
             from evaluation.files import write_text
 
@@ -372,10 +364,13 @@ def report(
         return
     wanted = [parse_target(text) for text in target]
     table = read_observations(source)
-    result = pipeline.analyse(TwoStage(method, feature, rungs, tasks), table, wanted)
+    try:
+        result = pipeline.analyse(TwoStage(method, feature, rungs, tasks), table, wanted)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     path = out or source.with_suffix(".html")
     write_report(result, table, f"task-ladder: {source.name}", path)
-    _warn(result.model)
+    _warn(result.model, result.targets)
     tables.note(f"report: {path}")
 
 
@@ -500,12 +495,12 @@ def _fitted(model: TwoStage, table: Any, path: Path) -> TwoStage:
         model.fit(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    _warn(model)
     return model
 
 
-def _warn(model: TwoStage) -> None:
+def _warn(model: TwoStage, targets: Sequence[Target]) -> None:
     from ladder import tables
+    from predict.audit import smaller_than_ladder
 
     bounds: dict[str, list[str]] = {}
     for task, fitted in model.fits_.items():
@@ -514,6 +509,10 @@ def _warn(model: TwoStage) -> None:
                 tables.note(f"warning: {task}, {step}: {law_fit.doubt}")
             for parameter in law_fit.at_bound:
                 bounds.setdefault(f"{step}, {parameter}", []).append(task)
+    if model.unfinished_:
+        tables.note(f"warning: no final row, so not fitted: {_some(model.unfinished_)}")
+    for line in smaller_than_ladder(model, targets):
+        tables.note(f"warning: {line}")
     for parameter, tasks in bounds.items():
         tables.note(f"note: {parameter} is at a bound: {_some(tasks)}")
     reasons: dict[str, list[str]] = {}

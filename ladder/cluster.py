@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ def train_local(
     """Train `pending` side by side; `watch` is called about twice a second.
 
     Rungs go first, the costliest first, so that the cores finish together; targets follow. A rung
-    that fails does not stop the others; all failures are raised together as TrainingError.
+    that fails does not stop the others, a worker that is killed does. All failures are raised
+    together: InputError where each is a user's mistake, else TrainingError.
     """
     missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
     if missing:
@@ -59,7 +61,6 @@ def train_local(
                 _, left = wait(left, timeout=POLL_SECONDS)
                 watch()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             _kill(pool)
             raise
     failed: dict[str, list[str]] = {}
@@ -67,8 +68,10 @@ def train_local(
         if reason := _failure(future):
             failed.setdefault(reason, []).append(rung.name)
     if failed:
-        lines = [f"{', '.join(names)}: {reason}" for reason, names in failed.items()]
-        raise TrainingError("; ".join(lines))
+        line = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in failed.items())
+        errors = [error for future in futures if (error := future.exception())]
+        mistake = all(isinstance(error, InputError) for error in errors)
+        raise InputError(line) if mistake else TrainingError(line)
 
 
 def _train(config: Experiment, rung: Rung, path: Path) -> None:
@@ -81,11 +84,17 @@ def _failure(future: Future[None]) -> str:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
         return "a worker process was killed; the same command goes on from here"
+    if isinstance(error, InputError):
+        return str(error)
     return f"{type(error).__name__}: {error}" if error else ""
 
 
 def _watch_parent(parent: int) -> None:
-    """End this worker when its parent is gone: a killed command leaves no one training."""
+    """End this worker when its parent is gone: a killed command leaves no one training.
+
+    An interrupt from the keyboard reaches the whole group; the command alone acts on it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -96,6 +105,7 @@ def _watch_parent(parent: int) -> None:
 
 
 def _kill(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once; what they had saved is what the next command goes on from."""
     for process in list((pool._processes or {}).values()):
         process.kill()
 

@@ -17,8 +17,15 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
+WALKS_VALIDATION = "walks_validation"
+"""Name of the walks' held-out loss in the observations table, nats per token."""
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 """A name that is safe as a folder's or a file's."""
+
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""At least 0 and below 1."""
 
 
 class Section(BaseModel):
@@ -76,6 +83,8 @@ class WalksCorpus(Section):
         names = [task.name for task in self.tasks]
         if len(set(names)) < len(names):
             raise ValueError("two tasks have the same name")
+        if WALKS_VALIDATION in names:
+            raise ValueError(f"{WALKS_VALIDATION} is the held-out loss's name; choose another")
         if any(task.answer_rank[1] > self.nodes for task in self.tasks):
             raise ValueError("a task's answer_rank is beyond the graph's nodes")
         return self
@@ -84,13 +93,13 @@ class WalksCorpus(Section):
 class Shape(Section):
     """Shape of a model."""
 
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, le=10_000)
     """Transformer blocks."""
-    width: int = Field(ge=2)
+    width: int = Field(ge=2, le=1_000_000)
     """Width of the residual stream, d."""
     heads: int = Field(ge=1)
     """Attention heads; width / heads is a head's width, even for rotary embeddings."""
-    hidden: int = Field(ge=1)
+    hidden: int = Field(ge=1, le=10_000_000)
     """Width of the SwiGLU hidden layer."""
 
     @model_validator(mode="after")
@@ -110,7 +119,7 @@ class Model(Section):
     sizes: dict[Name, Shape]
     """Shapes by name, `190M`; rungs are named SIZE-MULTIPLExC."""
     embedding_std: float = Field(1.0, gt=0)
-    """Initial standard deviation of the input embedding (measured: shared training notes)."""
+    """Initial standard deviation of the input embedding; for the quick start's tiny models."""
     head_scale: float = Field(0.3, gt=0)
     """The output head starts at this times 1/sqrt(width), other matrices at 1/sqrt(fan-in)."""
 
@@ -120,9 +129,9 @@ class Ladder(Section):
 
     sizes: tuple[Name, ...] = Field(min_length=1)
     """Names of the sizes to train."""
-    multiples: tuple[float, ...] = Field(min_length=1)
+    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(min_length=1)
     """Tokens as multiples of Chinchilla-optimal, 1xC = tokens_per_param x N."""
-    tokens_per_param: float = Field(20, gt=0)
+    tokens_per_param: float = Field(20, ge=1e-3, le=1e6)
     """Tokens per parameter at 1xC (arXiv 2412.04403, section 2)."""
 
 
@@ -131,7 +140,7 @@ class TargetModel(Section):
 
     size: Name
     """One of the model's sizes."""
-    multiple: float = Field(gt=0)
+    multiple: float = Field(gt=0, le=1e6)
     """Tokens as a multiple of Chinchilla-optimal."""
     train: bool = False
     """Whether `ladder run` trains it, after the rungs, so that the audit has an actual."""
@@ -140,9 +149,9 @@ class TargetModel(Section):
 class Recipe(Section):
     """How a rung is trained."""
 
-    batch_divisor: float = Field(60, gt=0)
+    batch_divisor: float = Field(60, ge=1e-3, le=1e9)
     """Batch in sequences = sqrt(tokens) / this, see ladder.recipe.batch_sequences."""
-    learning_rate_base: float = Field(0.2, gt=0)
+    learning_rate_base: float = Field(0.2, gt=0, le=1e9)
     """Peak learning rate = this / sqrt(width), see ladder.recipe.learning_rate."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises linearly from 0."""
@@ -150,7 +159,7 @@ class Recipe(Section):
     """How the learning rate falls after warm-up."""
     final_learning_rate: float = Field(0.0, ge=0, le=1)
     """Learning rate at the end, as a share of the peak."""
-    betas: tuple[float, float] = (0.9, 0.95)
+    betas: tuple[Share, Share] = (0.9, 0.95)
     """AdamW's betas (arXiv 2412.04403, code)."""
     eps: float = Field(1e-8, gt=0)
     """AdamW's epsilon."""
@@ -211,7 +220,8 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    shipped = {p.stem: p for folder in CONFIG_FOLDERS for p in sorted(folder.glob("*.yaml"))}
+    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
+    shipped = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     raise InputError(f"{name}: no such file; shipped configs are {', '.join(shipped)}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from evaluation.files import atomic_write, write_json
+from evaluation.files import InputError, write_json, write_text
 from evaluation.records import write_observations
 from ladder.config import Experiment
 from ladder.corpora.walks import Walks
@@ -17,19 +16,28 @@ from ladder.plan import Plan, Rung, make_plan
 from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
 from ladder.truth import check_truth
-from predict.audit import audit, targets_of
-from predict.two_stage import Target, TwoStage
+from predict.audit import Audit, audit, targets_of
+from predict.laws import get_law
+from predict.methods import get_method
+from predict.two_stage import Target, TwoStage, predictions_document
 
 
-def predictions_document(model: TwoStage, predictions: Sequence[Any]) -> dict[str, Any]:
-    """The JSON that `ladder predict` promises."""
-    return {
-        "version": 1,
-        "method": model.method.name,
-        "rows": [asdict(p) for p in predictions],
-        "left_out": model.left_out_,
-        "warnings": model.warnings(),
-    }
+@dataclass(frozen=True)
+class Trained:
+    """A runs folder and what was left to train in it."""
+
+    runs: RunsFolder
+    rungs: tuple[Rung, ...]
+
+
+def check(config: Experiment, plan: Plan) -> None:
+    """Raise InputError for what would only fail after all the training."""
+    law = get_law(get_method(config.predict.method).law)
+    if len(plan.rungs) < len(law.parameters):
+        raise InputError(
+            f"{config.name}: {len(plan.rungs)} rungs for the {len(law.parameters)} parameters of "
+            f"step 1 ({law.name}); add sizes or multiples"
+        )
 
 
 def analyse(
@@ -38,32 +46,32 @@ def analyse(
     targets: Sequence[Target] = (),
     entropy_rate: float | None = None,
 ) -> Result:
-    """Fit, predict and, where the targets were measured, audit."""
+    """Fit, predict `targets` and every run of role target, and audit those that were measured."""
     model.fit(observations)
-    measured = bool((observations["role"] == "target").any())
-    wanted = list(targets) or (targets_of(observations) if measured else [])
-    checked = audit(model, observations) if measured and not targets else None
+    measured = targets_of(observations) if (observations["role"] == "target").any() else []
+    names = {target.name for target in measured}
+    wanted = [*measured, *(target for target in targets if target.name not in names)]
+    checked = audit(model, observations) if measured else None
     truth = None if entropy_rate is None else check_truth(model, checked, entropy_rate)
-    return Result(model, tuple(model.predict_targets(wanted)), checked, truth)
+    return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
 def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     """Write what follows from the runs that have finished; returns it."""
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
-    measured = set(observations["run"])
-    # Targets that are not trained are predicted all the same.
-    unmeasured = [t for t in plan.as_targets() if t.name not in measured]
     result = analyse(
         TwoStage(config.predict.method),
         observations,
-        unmeasured if len(unmeasured) == len(plan.targets) else (),
+        plan.as_targets(),
         Walks(config.corpus).entropy_rate,
     )
-    write_json(runs.predictions, predictions_document(result.model, result.predictions))
-    rows = result.audit.frame() if result.audit else pd.DataFrame()
-    atomic_write(runs.audit, lambda temporary: rows.to_csv(temporary, index=False))
+    rows = (result.audit or Audit(())).frame()
+    write_text(runs.audit, rows.to_csv(index=False))
     write_report(result, observations, f"task-ladder: {config.name}", runs.report)
+    # Written last: it vouches for the other files, see RunsFolder.is_complete.
+    document = predictions_document(result.model, result.predictions)
+    write_json(runs.predictions, {**document, "made_from": runs.digests(plan)})
     return result
 
 
@@ -73,9 +81,12 @@ def train(
     rungs: Sequence[str] = (),
     workers: int | None = None,
     watch: Callable[[RunsFolder, Plan], None] | None = None,
-) -> tuple[RunsFolder, list[Rung]]:
-    """Train every run that has not finished, or those named; returns what was left to train."""
+) -> Trained:
+    """Train every run that has not finished, or those named."""
     plan, runs = make_plan(config), RunsFolder(path)
+    check(config, plan)
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: must be at least 1")
     wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
@@ -83,4 +94,4 @@ def train(
         from ladder.cluster import train_local
 
         train_local(config, pending, runs, lambda: watch(runs, plan) if watch else None, workers)
-    return runs, pending
+    return Trained(runs, tuple(pending))

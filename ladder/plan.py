@@ -66,7 +66,7 @@ PLAN_FIELDS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """The rungs, cheapest first within a size, and the targets."""
+    """The rungs, in the config's order, and the targets."""
 
     rungs: tuple[Rung, ...]
     targets: tuple[Rung, ...]
@@ -97,7 +97,7 @@ class Plan:
             if rung.name == name:
                 return rung
         names = ", ".join(r.name for r in self.runs)
-        raise InputError(f"rung {name!r}: not in this config; there are {names}")
+        raise InputError(f"rung {name!r}: not trained by this config; there are {names}")
 
 
 def make_plan(config: Experiment) -> Plan:
@@ -120,6 +120,11 @@ def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool
     shape, model = config.model.sizes[size], config.model
     params = count_params(shape, config.corpus.nodes)
     tokens = recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+    if tokens < model.sequence_length:
+        raise InputError(
+            f"{size}-{multiple:g}xC: {tokens} tokens are less than one sequence of "
+            f"{model.sequence_length}; raise the multiple or tokens_per_param"
+        )
     sequences = recipe.batch_sequences(tokens, config.recipe.batch_divisor)
     steps = recipe.steps(tokens, sequences * model.sequence_length)
     per_token = flops_per_token(shape, config.corpus.nodes, model.sequence_length)

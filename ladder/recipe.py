@@ -13,8 +13,8 @@ def chinchilla_tokens(params: int, multiple: float, tokens_per_param: float = 20
 def batch_sequences(tokens: int, divisor: float) -> int:
     """Batch in sequences, growing as the square root of the tokens, at least 2.
 
-    Small runs then take enough steps and long ones fill the vector units; the divisor of the
-    quick start was measured by benchmarks/quickstart_seeds.py.
+    Small runs then take enough steps and long ones fill the vector units. A rule of our own for
+    tiny models; what it gives is in benchmarks/quickstart_seeds.md.
     """
     return max(2, round(math.sqrt(tokens) / divisor))
 
@@ -22,8 +22,8 @@ def batch_sequences(tokens: int, divisor: float) -> int:
 def learning_rate(width: int, base: float) -> float:
     """Peak learning rate, falling as one over the square root of the width.
 
-    Between the constant of standard parametrisation and the 1/width of muP; at widths of 8 to 36
-    it leaves less run-to-run spread than 1/width (benchmarks/quickstart_seeds.py).
+    Between the constant of standard parametrisation and the 1/width of muP. A rule of our own for
+    tiny models; what it gives is in benchmarks/quickstart_seeds.md.
     """
     return base / math.sqrt(width)
 

@@ -15,7 +15,7 @@ from ladder.truth import TruthCheck
 from predict.audit import Audit
 from predict.laws import get_law
 from predict.plots import audit_figure, task_figure, to_svg
-from predict.two_stage import Prediction, TaskFit, TwoStage
+from predict.two_stage import Prediction, Target, TaskFit, TwoStage
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Result:
 
     model: TwoStage
     predictions: tuple[Prediction, ...]
+    targets: tuple[Target, ...]
     audit: Audit | None
     """None where no target was measured."""
     truth: TruthCheck | None
@@ -42,12 +43,14 @@ def write_report(result: Result, observations: pd.DataFrame, title: str, path: P
     environment.filters["signed"] = _signed
     environment.filters["figures"] = lambda x: "" if x is None else f"{x:.4g}"
     audit = result.audit
+    measured = {r.prediction.target for r in audit.rows} if audit else set()
     scored = [r for r in audit.rows if r.error is not None] if audit else []
     html = environment.get_template("report.html").render(
         title=title,
         version=__version__,
         result=result,
         rows=scored,
+        ahead=[p for p in result.predictions if p.target not in measured],
         losses=[r for r in audit.rows if r.error is None] if audit else [],
         misses=misses(result),
         overview=_image(to_svg(audit_figure(scored))) if scored else "",
@@ -84,7 +87,6 @@ def _task(fitted: TaskFit, result: Result) -> dict[str, object]:
     return {
         "name": fitted.task,
         "image": _image(to_svg(task_figure(fitted, predictions, actuals))),
-        "predictions": predictions,
         "fits": [
             {
                 "step": step,

@@ -7,8 +7,9 @@ runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -22,12 +23,15 @@ import pandas as pd
 
 from evaluation.files import InputError, read_json, write_json, write_text
 from evaluation.records import read_observations
-from evaluation.tasks import write_task
+from evaluation.tasks import read_task, write_task
 from ladder.config import Experiment, differences, dump_config, load_config
 from ladder.corpora.walks import Walks
 from ladder.plan import Plan, Rung
 
-LOCK_WAIT = 20.0
+STATES = ("running", "failed", "finished")
+"""States that a manifest may name."""
+
+LOCK_WAIT = 10.0
 """Seconds to wait for a killed run's worker to let go of a rung."""
 
 
@@ -74,13 +78,17 @@ class RungFolder:
     @property
     def finished(self) -> bool:
         """Whether the rung was trained and scored to its end."""
-        return self.manifest.is_file() and read_json(self.manifest)["state"] == "finished"
+        return self.state() == "finished"
+
+    def state(self) -> str:
+        """What the manifest says, `pending` where there is none; InputError where it is broken."""
+        return str(self._read_manifest()["state"])
 
     @contextmanager
     def lock(self, wait: float = LOCK_WAIT) -> Iterator[None]:
         """Hold the rung against other processes; raises InputError where one keeps it."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as handle:
+        with (self.path / ".lock").open("a") as handle:
             deadline = time.monotonic() + wait
             while not _try_lock(handle.fileno()):
                 if time.monotonic() > deadline:
@@ -93,12 +101,15 @@ class RungFolder:
         path = self.path / ".lock"
         if not path.is_file():
             return False
-        with path.open("r+") as handle:
+        with path.open("r") as handle:
             return not _try_lock(handle.fileno())
 
     def write_manifest(self, rung: Rung, config: Experiment, state: str, **more: Any) -> None:
-        """Write what was run: the rung, seed, versions and state."""
-        versions = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
+        """Write what was run: the rung, seed, state, and every set of versions that had a hand."""
+        versions = self._read_manifest().get("versions", [])
+        now = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
+        if now not in versions:
+            versions = [*versions, now]
         document = {
             "version": 1,
             "state": state,
@@ -118,15 +129,15 @@ class RungFolder:
 
     def status(self, rung: Rung) -> RungStatus:
         """The rung's state, read from its files."""
-        state, error = "pending", ""
-        if self.manifest.is_file():
-            manifest = read_json(self.manifest)
-            state, error = manifest["state"], manifest.get("error", "")
-            if state == "running" and not self.is_locked():
-                state = "interrupted"
+        state, error = self.state(), str(self._read_manifest().get("error", ""))
+        if state == "running" and not self.is_locked():
+            state = "interrupted"
         progress = self._read_progress()
         if progress is None or state == "pending":
-            return RungStatus(rung.name, rung.role, state, 0, rung.steps, None, None, None, error)
+            done = rung.steps if state == "finished" else 0
+            return RungStatus(
+                rung.name, rung.role, state, done, rung.steps, None, None, None, error
+            )
         speed = progress.tokens_per_second
         left = (rung.steps - progress.step) * rung.batch_tokens / speed if speed else None
         return RungStatus(
@@ -141,11 +152,32 @@ class RungFolder:
             error=error,
         )
 
+    def _read_manifest(self) -> dict[str, Any]:
+        if not self.manifest.is_file():
+            return {"state": "pending"}
+        try:
+            manifest = read_json(self.manifest)
+        except InputError:
+            manifest = None
+        if not isinstance(manifest, dict) or manifest.get("state") not in STATES:
+            raise InputError(
+                f"{self.manifest}: damaged; remove {self.path} to train this run again"
+            )
+        return manifest
+
     def _read_progress(self) -> Progress | None:
         try:
-            return Progress(**json.loads(self.progress.read_text()))
-        except (OSError, ValueError, TypeError):
+            said = json.loads(self.progress.read_text())
+            progress = Progress(
+                int(said["step"]),
+                int(said["steps"]),
+                float(said["loss"]),
+                float(said["tokens_per_second"]),
+                float(said["updated"]),
+            )
+        except (OSError, ValueError, TypeError, KeyError):
             return None
+        return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 
 
 class RunsFolder:
@@ -174,16 +206,26 @@ class RunsFolder:
                     f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
                     "give another folder with --runs, or remove this one"
                 )
+        elif self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
             raise InputError(
                 f"{self.path}: is not empty and holds no config.yaml; give another --runs"
             )
         else:
             tasks = Walks(config.corpus).tasks()
-            self.tasks.mkdir(parents=True, exist_ok=True)
+            try:
+                self.tasks.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError, PermissionError) as error:
+                reason = error.strerror or error
+                raise InputError(
+                    f"{self.path}: cannot be made ({reason}); give another --runs"
+                ) from error
             for task in tasks:
                 write_task(task, self.tasks)
             write_text(self.config, dump_config(config))
+        for planned in config.corpus.tasks:
+            read_task(self.tasks / f"{planned.name}.jsonl")
 
     def load_config(self) -> Experiment:
         """The config that the folder was made from."""
@@ -198,23 +240,36 @@ class RunsFolder:
     def gather(self, plan: Plan) -> pd.DataFrame:
         """All finished runs' scores in one table, in the plan's order."""
         folders = [self.rung(rung.name) for rung in plan.runs]
+        lost = [f.scores for f in folders if f.finished and not f.scores.is_file()]
+        if lost:
+            raise InputError(f"{lost[0]}: is gone; remove {lost[0].parent} to train this run again")
         parts = [read_observations(f.scores) for f in folders if f.finished]
         if not parts:
             raise InputError(f"{self.path}: no run has finished; `ladder train` goes on")
         return pd.concat(parts, ignore_index=True)
 
     def is_complete(self, plan: Plan) -> bool:
-        """Whether every run has finished and what follows from them is newer than they are."""
-        outputs = (self.observations, self.predictions, self.audit, self.report)
-        if not all(path.is_file() for path in outputs):
-            return False
+        """Whether every run has finished and the outputs were made from exactly these scores."""
         if not all(self.rung(rung.name).finished for rung in plan.runs):
             return False
-        newest = max(self.rung(rung.name).scores.stat().st_mtime for rung in plan.runs)
-        return min(path.stat().st_mtime for path in outputs) >= newest
+        try:
+            return bool(read_json(self.predictions)["made_from"] == self.digests(plan))
+        except (InputError, KeyError, TypeError):
+            return False
+
+    def digests(self, plan: Plan) -> dict[str, str]:
+        """SHA-256 of the finished runs' scores and of what was made from them, by path."""
+        scores = [self.rung(r.name).scores for r in plan.runs if self.rung(r.name).finished]
+        return {
+            str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (*scores, self.observations, self.audit, self.report)
+            if path.is_file()
+        }
 
 
 def _try_lock(descriptor: int) -> bool:
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -15,12 +15,21 @@ from rich.table import Table
 from evaluation.files import InputError, atomic_write, write_json
 
 
-def check_out(out: Path | None) -> None:
-    """Raise InputError, before any work is done, where --out cannot be written."""
-    if out is not None and out.suffix not in (".json", ".csv"):
-        raise InputError(f"--out {out}: must end in .json or .csv")
+def check_out(
+    out: Path | None, source: Path | None = None, endings: tuple[str, ...] = (".json", ".csv")
+) -> None:
+    """Raise InputError, before any work is done, where --out cannot or must not be written.
+
+    `source` is the file that is read, never to be overwritten.
+    """
+    if out is not None and out.suffix not in endings:
+        raise InputError(f"--out {out}: must end in {' or '.join(endings)}")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+    if out is not None and out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file")
+    if out is not None and source is not None and out.exists() and out.samefile(source):
+        raise InputError(f"--out {out}: is the table that is read; name another file")
 
 
 def emit(
@@ -44,9 +53,11 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     console = Console(highlight=False, markup=False)
-    # Piped output is as wide as its table, so that no column is cut off.
-    console.width = console.width if console.is_terminal else 10_000
-    console.print(table, soft_wrap=False)
+    # As wide as the table, so that no column is cut off: a terminal wraps or scrolls it.
+    console.width = (
+        max(console.width, console.measure(table).maximum) if (console.is_terminal) else 10_000
+    )
+    console.print(table, soft_wrap=True)
 
 
 def note(line: str) -> None:
@@ -59,14 +70,6 @@ def points(share: float | None, signed: bool = False) -> str:
     if share is None or share != share:
         return ""
     return f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
-
-
-def human(value: float) -> str:
-    """A count with its suffix, 1.28B."""
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -16,14 +16,15 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
+from evaluation.files import write_text
 from evaluation.metrics import score_task
 from evaluation.records import read_observations, write_observations
 from evaluation.scoring import EncodedTask, encode_task, log_likelihoods
-from evaluation.tasks import read_tasks
+from evaluation.tasks import read_task
 from ladder import recipe
 from ladder.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from ladder.config import Experiment
-from ladder.corpora.walks import VALIDATION, Walks
+from ladder.config import WALKS_VALIDATION, Experiment
+from ladder.corpora.walks import Walks
 from ladder.model import build_model
 from ladder.optim import build_optimizer, set_learning_rate
 from ladder.plan import Rung
@@ -36,7 +37,7 @@ LOG_STEPS = 10
 """Steps between two lines of metrics.jsonl."""
 
 
-def train_rung(config: Experiment, rung: Rung, runs: RunsFolder, threads: int = 1) -> None:
+def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     """Train a rung to its end, scoring it on the way; a finished one is left as it is.
 
     Everything that it does is a function of config and rung, so that a run that was killed and
@@ -47,9 +48,9 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder, threads: int = 
         if folder.finished:
             return
         folder.write_manifest(rung, config, "running")
-        (folder.path / "config.yaml").write_text(runs.config.read_text())
+        write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
         try:
-            with _deterministic(threads):
+            with _deterministic():
                 _train(config, rung, runs)
         except Exception as error:
             folder.write_manifest(rung, config, "failed", error=f"{type(error).__name__}: {error}")
@@ -68,10 +69,10 @@ def evaluation_steps(rung: Rung, shares: tuple[float, ...]) -> list[int]:
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
-    """Fixed thread count and deterministic kernels, restored on leaving."""
+def _deterministic() -> Iterator[None]:
+    """One thread and deterministic kernels; what was set before is restored on leaving."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -83,9 +84,8 @@ def _deterministic(threads: int) -> Iterator[None]:
 def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     folder, corpus = runs.rung(rung.name), Walks(config.corpus)
     tokenizer = corpus.tokenizer()
-    tasks = [
-        encode_task(t, lambda text: tokenizer.encode(text).ids) for t in read_tasks(runs.tasks)
-    ]
+    files = [runs.tasks / f"{task.name}.jsonl" for task in config.corpus.tasks]
+    tasks = [encode_task(read_task(f), lambda text: tokenizer.encode(text).ids) for f in files]
     seed = run_seed(config.seed, rung.name)
     model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
     optimizer = build_optimizer(model, config.recipe)
@@ -179,7 +179,7 @@ def _score(
             return np.asarray(torch.log_softmax(logits.double(), dim=-1).numpy())
 
     loss = corpus.validation_loss(log_probabilities, rung.sequence_length)
-    rows = [{**base, "task": VALIDATION, "loss": loss, "loss_unit": "nats/token"}]
+    rows = [{**base, "task": WALKS_VALIDATION, "loss": loss, "loss_unit": "nats/token"}]
     for encoded in tasks:
         score = asdict(score_task(encoded.task, log_likelihoods(model, encoded)))
         rows.append({**base, **score, "loss_unit": "bits/byte"})
@@ -203,4 +203,4 @@ def _truncate_metrics(path: Any, step: int) -> None:
                     kept.append(line)
             except ValueError:
                 break
-    path.write_text("".join(f"{line}\n" for line in kept))
+    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ladder.corpora.walks import VALIDATION
+from ladder.config import WALKS_VALIDATION
 from predict.audit import Audit
 from predict.two_stage import TwoStage
 
@@ -50,11 +50,11 @@ class TruthCheck:
 
 def check_truth(model: TwoStage, audit: Audit | None, entropy_rate: float) -> TruthCheck | None:
     """Compare the fit of the held-out loss with the truth; None where it was not fitted."""
-    fitted = model.fits_.get(VALIDATION)
+    fitted = model.fits_.get(WALKS_VALIDATION)
     if fitted is None or "E" not in fitted.step1.parameters:
         return None
     losses = [rung.loss for rung in fitted.rungs]
-    rows = [r for r in audit.rows if r.prediction.task == VALIDATION] if audit else []
+    rows = [r for r in audit.rows if r.prediction.task == WALKS_VALIDATION] if audit else []
     return TruthCheck(
         entropy_rate=entropy_rate,
         fitted=fitted.step1.parameters["E"],

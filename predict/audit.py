@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
@@ -20,7 +20,8 @@ class AuditRow:
 
     `step1_error` and `step2_error` split the accuracy's error: step 2's is what it errs by when
     given the true loss, step 1's is the rest. `top_rung` is the accuracy of the ladder's costliest
-    rung, the prediction of someone who fits nothing. Accuracies are None for an LM set.
+    rung that has one, the prediction of someone who fits nothing. Accuracies are None for an LM
+    set.
     """
 
     prediction: Prediction
@@ -52,7 +53,8 @@ class Audit:
 
     def frame(self) -> pd.DataFrame:
         """One row a task and target."""
-        return pd.DataFrame([row.flat() for row in self.rows])
+        names = [f.name for f in (*fields(Prediction), *fields(AuditRow)) if f.name != "prediction"]
+        return pd.DataFrame([row.flat() for row in self.rows], columns=names)
 
 
 def targets_of(observations: pd.DataFrame) -> list[Target]:
@@ -61,6 +63,9 @@ def targets_of(observations: pd.DataFrame) -> list[Target]:
     if not len(table):
         raise InputError("no run has the role target; mark one in the observations")
     last = table.sort_values("step", kind="stable").groupby("run", sort=False).tail(1)
+    untrained = last.loc[last["tokens"] <= 0, "run"]
+    if len(untrained):
+        raise InputError(f"run {untrained.iloc[0]}: a target's last row must have tokens above 0")
     return [
         Target(str(r.run), float(r.params), float(r.tokens))
         for r in last.sort_values("params").itertuples()
@@ -95,6 +100,18 @@ def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:
     return Audit(tuple(rows))
 
 
+def audit_document(model: TwoStage, audited: Audit) -> dict[str, object]:
+    """The JSON that `ladder audit` promises."""
+    return {
+        "version": 1,
+        "method": model.method.name,
+        "mean_abs_error": audited.mean_abs_error,
+        "rows": [row.flat() for row in audited.rows],
+        "left_out": model.left_out_,
+        "warnings": model.warnings(),
+    }
+
+
 def _row(model: TwoStage, task: str, target: Target, measured: pd.DataFrame) -> AuditRow:
     fitted = model.fits_[task]
     last = measured.tail(LAST_ROWS)
@@ -109,7 +126,8 @@ def _row(model: TwoStage, task: str, target: Target, measured: pd.DataFrame) -> 
         error = prediction.predicted - actual
         step2 = given_loss - actual
         step1 = error - step2
-    top = max(fitted.rungs, key=lambda r: r.params * r.tokens)
+    scored = [rung for rung in fitted.rungs if rung.accuracy is not None]
+    top = max(scored, key=lambda r: r.params * r.tokens, default=None)
     return AuditRow(
         prediction=prediction,
         actual=actual,
@@ -118,5 +136,5 @@ def _row(model: TwoStage, task: str, target: Target, measured: pd.DataFrame) -> 
         loss_error=prediction.loss_predicted - loss,
         step1_error=step1,
         step2_error=step2,
-        top_rung=top.accuracy,
+        top_rung=None if top is None else top.accuracy,
     )

@@ -20,6 +20,10 @@ from predict.laws import Array, Law
 AGREEMENT = 1e-5
 """Relative distance to the best objective within which a start agrees with it."""
 
+LARGEST_CONDITION = 1e9
+"""Condition of the column-scaled Jacobian above which parameters are not determined: the published
+fits of the real ladder have 500 to 4000, a ladder of one size has infinity."""
+
 MAX_ITERATIONS = 600
 """Steps of one start; published fits of the real ladder settle within 200."""
 
@@ -57,9 +61,14 @@ class Fit:
     """Root mean square of (fit - data) / data."""
 
     @property
+    def determined(self) -> bool:
+        """Whether the data determine the free parameters, see LARGEST_CONDITION."""
+        return self.condition < LARGEST_CONDITION
+
+    @property
     def certified(self) -> bool:
-        """Whether at least three starts agree on the best objective."""
-        return self.agreeing >= 3
+        """Whether at least three starts agree on the best objective, and the data determine it."""
+        return self.agreeing >= 3 and self.determined
 
     def values(self) -> str:
         """The parameters in words."""
@@ -78,6 +87,11 @@ class Fit:
         """Why the fit is not certified; empty where it is."""
         if self.certified:
             return ""
+        if not self.determined:
+            return (
+                f"not certified, the points do not determine its parameters (condition "
+                f"{self.condition:.1g}); vary params and tokens more"
+            )
         return f"not certified, {self.agreeing} of {self.starts} starts agree on the best objective"
 
     @property
@@ -108,6 +122,20 @@ def fit(
             f"law {law.name}: {points.min()} points for {len(law.parameters)} parameters; "
             "give at least as many points as parameters"
         )
+    # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _fit(law, inputs, values, objective, weights, starts, points)
+
+
+def _fit(
+    law: Law,
+    inputs: Sequence[Array],
+    values: Array,
+    objective: Objective,
+    weights: Array,
+    starts: int,
+    points: Array,
+) -> list[Fit]:
     problem = _Problem(law, [x[:, None] for x in inputs], values[:, None], weights[:, None])
     theta = _grid_starts(problem, inputs, objective, starts)
     theta, cost = _polish(problem, theta, objective)
@@ -133,21 +161,18 @@ class _Problem:
 
     def residuals(self, theta: Array, objective: Objective) -> tuple[Array, Array]:
         """Residuals (K, S, n) and their gradient (K, S, n, p)."""
-        # A trial step may overflow; its cost is then infinite and it is not taken.
-        with np.errstate(over="ignore", invalid="ignore"):
-            value, gradient = self.law.evaluate(theta, self.inputs)
-            if not objective.log:
-                return value - self.values, gradient
-            value = np.maximum(value, np.finfo(float).tiny)
-            return np.log(value / self.values), gradient / value[..., None]
+        value, gradient = self.law.evaluate(theta, self.inputs)
+        if not objective.log:
+            return value - self.values, gradient
+        value = np.maximum(value, np.finfo(float).tiny)
+        return np.log(value / self.values), gradient / value[..., None]
 
     def cost(self, residual: Array, objective: Objective) -> Array:
         size = np.abs(residual)
         inside = np.minimum(size, objective.delta)
         # Huber: r^2/2 inside, delta (|r| - delta/2) outside; one expression for both.
-        with np.errstate(over="ignore", invalid="ignore"):
-            rho = inside * (size - 0.5 * inside)
-            total = (self.weights * rho).sum(axis=-1)
+        rho = inside * (size - 0.5 * inside)
+        total = (self.weights * rho).sum(axis=-1)
         return np.where(np.isfinite(total), total, np.inf)
 
 
@@ -221,8 +246,7 @@ def _solve_linear(problem: _Problem, theta: Array, objective: Objective) -> None
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better[..., None], solution, best)
     log = np.array([law.parameters[i].log for i in linear])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        theta[..., linear] = np.where(log, np.log(best), best)
+    theta[..., linear] = np.where(log, np.log(best), best)
 
 
 def _polish(problem: _Problem, theta: Array, objective: Objective) -> tuple[Array, Array]:
@@ -294,7 +318,7 @@ def _steps(
         curvature = np.einsum("ksnp,ksnq->kspq", gradient * model[..., None], gradient)
         held = stuck[..., :, None] | stuck[..., None, :]
         curvature = np.where(held, 0, curvature)
-        diagonal = damping[..., None] * scale + 1e-14 * scale.max(-1, keepdims=True) + 1e-300
+        diagonal = (damping[..., None] + 1e-14) * scale + 1e-300
         diagonal = np.where(stuck, 1, diagonal)
         unit = np.sqrt(np.einsum("kspp->ksp", curvature) + diagonal)
         system = (curvature + eye * diagonal[..., None]) / (unit[..., None] * unit[..., None, :])

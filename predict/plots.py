@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -43,7 +44,9 @@ def task_figure(
         _step1(axes[0, 0], fitted, predictions, actuals)
         if fitted.step2 is not None:
             _step2(axes[0, 1], fitted, predictions, actuals)
-        figure.tight_layout()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.tight_layout()
     plt.close(figure)
     return cast("Figure", figure)
 
@@ -64,7 +67,7 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
         targets = list(dict.fromkeys(row.prediction.target for row, *_ in scored))
         for target, color in zip(targets, _colors(len(targets)), strict=True):
             own = [(a, p) for row, a, p in scored if row.prediction.target == target]
-            axis.scatter(*zip(*own, strict=True), color=color, label=target, zorder=3)
+            axis.scatter(*zip(*own, strict=True), color=color, label=_text(target), zorder=3)
         for row, actual, predicted in scored:
             axis.annotate(
                 _short(row.prediction.task),
@@ -82,7 +85,9 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
             aspect="equal",
         )
         axis.legend()
-        figure.tight_layout()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph")
+            figure.tight_layout()
     plt.close(figure)
     return cast("Figure", figure)
 
@@ -90,7 +95,9 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
 def to_svg(figure: Figure) -> str:
     """The figure as SVG text, the same for the same figure."""
     _, style = _pyplot()
-    with style, io.StringIO() as buffer:
+    with style, io.StringIO() as buffer, warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; the page has it as text.
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
         return buffer.getvalue()
 
@@ -199,7 +206,12 @@ def _human(value: float) -> str:
 
 
 def _short(task: str) -> str:
-    return task.replace("_test", "").replace("_val", "").replace("_rc_5shot", "")
+    return _text(task.replace("_test", "").replace("_val", "").replace("_rc_5shot", ""))
+
+
+def _text(name: str) -> str:
+    """A name from the data, shown as it is: no mathematics, no entry that a legend hides."""
+    return name.replace("$", r"\$") if name[:1] != "_" else "\u200b" + name.replace("$", r"\$")
 
 
 def _pyplot() -> tuple[Any, Any]:

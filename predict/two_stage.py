@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.records import InputError, write_text
+from evaluation.records import COLUMNS, InputError, write_text
 from predict.fit import Fit, fit
 from predict.laws import Array, get_law
 from predict.methods import Method, get_method
@@ -51,6 +51,17 @@ class Prediction:
     upper95: float | None = None
     loss_lower80: float | None = None
     loss_upper80: float | None = None
+
+
+def predictions_document(model: TwoStage, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """The JSON that `ladder predict` promises."""
+    return {
+        "version": 1,
+        "method": model.method.name,
+        "rows": [asdict(p) for p in predictions],
+        "left_out": model.left_out_,
+        "warnings": model.warnings(),
+    }
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,8 @@ class TaskFit:
 
     def status(self, loss: float) -> tuple[str, str]:
         """Whether a prediction at that loss can be relied on, and why not."""
+        if not self.step1.determined:
+            return "unpredictable", f"step 1: {self.step1.doubt}"
         if self.step2 is None:
             return "ok", ""
         best = max((p.accuracy for p in self.rungs if p.accuracy is not None), default=0.0)
@@ -121,7 +134,7 @@ class TaskFit:
         high = max(self.link_loss, default=math.inf)
         if not low <= loss <= high:
             return "extrapolated", (
-                f"step 2 is read at loss {loss:.3f}, outside the ladder's {low:.3f} to {high:.3f}"
+                f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to {high:.4g}"
             )
         return "ok", ""
 
@@ -147,6 +160,7 @@ class TwoStage:
         self.tasks = tuple(tasks)
         self.fits_: dict[str, TaskFit] = {}
         self.left_out_: dict[str, str] = {}
+        self.unfinished_: list[str] = []
 
     def fit(self, observations: pd.DataFrame) -> TwoStage:
         """Fit both steps on the rungs of a validated observations table.
@@ -165,13 +179,25 @@ class TwoStage:
             )
         self.left_out_ = {
             task: "no rung measured it"
-            for task in _matching(observations["task"].unique(), self.tasks)
+            for task in _matching(observations["task"].unique(), self.tasks, "task")
             if task not in counts.index
         }
         short = counts[counts < needed]
         self.left_out_ |= {t: f"only {n} rungs measured it" for t, n in short.items()}
         table = table[~table["task"].isin(short.index)]
-        points = {task: _TaskPoints(rows, self) for task, rows in table.groupby("task", sort=False)}
+        points = {}
+        link_needs = len(get_law(self.method.link).parameters)
+        for task, rows in table.groupby("task", sort=False):
+            found = _TaskPoints(rows, self)
+            if 0 < len(found.link_loss) < link_needs:
+                self.left_out_[str(task)] = (
+                    f"only {len(found.link_loss)} checkpoints have an accuracy, step 2 needs "
+                    f"{link_needs}"
+                )
+            else:
+                points[str(task)] = found
+        if not points:
+            raise InputError(f"no task can be fitted: {_reasons(self.left_out_)}")
         step1 = self._fit_step1(points)
         step2 = self._fit_step2(points)
         self.fits_ = {task: p.fitted(step1[task], step2.get(task)) for task, p in points.items()}
@@ -206,7 +232,8 @@ class TwoStage:
 
     def warnings(self) -> list[str]:
         """What a reader of the fits must know, one line each."""
-        return [line for fitted in self.fits_.values() for line in fitted.warnings()]
+        lines = [f"run {run}: has no final row, not fitted" for run in self.unfinished_]
+        return lines + [line for fitted in self.fits_.values() for line in fitted.warnings()]
 
     def report(self) -> str:
         """The fitted laws and their certificates as text."""
@@ -229,9 +256,10 @@ class TwoStage:
             "rungs": self.rungs,
             "tasks": self.tasks,
             "left_out": self.left_out_,
+            "unfinished": self.unfinished_,
             "fits": [asdict(fitted) for fitted in self.fits_.values()],
         }
-        write_text(path, json.dumps(document))
+        write_text(path, json.dumps(document, allow_nan=False))
 
     @classmethod
     def load(cls, path: Path | str) -> TwoStage:
@@ -244,8 +272,11 @@ class TwoStage:
                 document["method"], document["feature"], document["rungs"], document["tasks"]
             )
             model.left_out_ = document["left_out"]
+            model.unfinished_ = document["unfinished"]
             model.fits_ = {entry["task"]: _task_fit(entry) for entry in document["fits"]}
-        except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
             raise InputError(f"{path}: not a saved predictor ({error!r})") from error
         return model
 
@@ -255,6 +286,11 @@ class TwoStage:
 
     def _fitted_rows(self, observations: pd.DataFrame) -> pd.DataFrame:
         table = observations
+        own = {column.name for column in COLUMNS} - {"loss"}
+        if self.feature in own:
+            raise InputError(
+                f"feature {self.feature!r}: a feature is loss or a numeric column of your own"
+            )
         if self.feature not in table.columns:
             raise InputError(
                 f"feature {self.feature!r}: no such column; there are {', '.join(table.columns)}"
@@ -262,19 +298,16 @@ class TwoStage:
         if not pd.api.types.is_numeric_dtype(table[self.feature]):
             raise InputError(f"feature {self.feature!r}: not a column of numbers")
         if self.rungs:
-            table = table[table["run"].isin(_matching(table["run"].unique(), self.rungs))]
             table = table[table["role"] != "target"]
-            if not len(table):
-                raise InputError(f"rungs {' '.join(self.rungs)}: match no run but targets")
+            table = table[table["run"].isin(_matching(table["run"].unique(), self.rungs, "run"))]
         else:
             table = table[table["role"] == "ladder"]
             if not len(table):
                 raise InputError("no run has the role ladder; name the rungs with --rungs")
         if self.tasks:
-            table = table[table["task"].isin(_matching(table["task"].unique(), self.tasks))]
-            if not len(table):
-                raise InputError(f"tasks {' '.join(self.tasks)}: no rung measured a task so named")
+            table = table[table["task"].isin(_matching(table["task"].unique(), self.tasks, "task"))]
         finished = table.groupby("run")["final"].transform("any")
+        self.unfinished_ = sorted(set(table.loc[~finished, "run"]))
         table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
         if not len(table):
             raise InputError(f"no finished run has a value of {self.feature!r}")
@@ -301,12 +334,6 @@ class TwoStage:
         if not tasks:
             return {}
         law = get_law(self.method.link)
-        few = [t for t in tasks if len(points[t].link_loss) < len(law.parameters)]
-        if few:
-            raise InputError(
-                f"task {few[0]}: {len(points[few[0]].link_loss)} checkpoints for step 2's "
-                f"{len(law.parameters)} parameters; give more checkpoints or rungs"
-            )
         ideal = [0.0] * self.method.ideal_point, [1.0] * self.method.ideal_point
         losses = _padded([[*points[t].link_loss, *ideal[0]] for t in tasks])
         accuracies = _padded([[*points[t].link_accuracy, *ideal[1]] for t in tasks])
@@ -324,25 +351,28 @@ class _TaskPoints:
     def __init__(self, rows: pd.DataFrame, owner: TwoStage) -> None:
         method, feature = owner.method, owner.feature
         self.task = str(rows["task"].iloc[0])
-        self.loss_unit = str(rows["loss_unit"].iloc[0])
+        self.loss_unit = str(rows["loss_unit"].iloc[0]) if feature == "loss" else feature
         self.chance = _first(rows, "chance")
         self.instances = _first(rows, "instances")
         has_accuracy = "accuracy" in rows and rows["accuracy"].notna().any()
         rungs, losses, accuracies = [], [], []
         for run, part in rows.groupby("run", sort=False):
             last = part.tail(method.window)
+            accuracy = float(last["accuracy"].mean()) if has_accuracy else math.nan
             rungs.append(
                 RungPoint(
                     run=str(run),
                     params=float(part["params"].iloc[-1]),
                     tokens=float(part["tokens"].iloc[-1]),
                     loss=float(last[feature].mean()),
-                    accuracy=float(last["accuracy"].mean()) if has_accuracy else None,
+                    accuracy=None if math.isnan(accuracy) else accuracy,
                 )
             )
             if has_accuracy:
-                kept = part.iloc[math.ceil(len(part) * method.skip) :]
-                kept = kept[kept["accuracy"].notna()]
+                measured = part[part["accuracy"].notna()]
+                # A run with one checkpoint keeps it: final results alone are a ladder too.
+                skipped = min(math.ceil(len(measured) * method.skip), len(measured) - 1)
+                kept = measured.iloc[max(skipped, 0) :]
                 smooth = kept[[feature, "accuracy"]].rolling(method.smoothing, min_periods=1).mean()
                 losses += smooth[feature].tolist()
                 accuracies += smooth["accuracy"].tolist()
@@ -362,6 +392,10 @@ class _TaskPoints:
         )
 
 
+def _reasons(left_out: dict[str, str]) -> str:
+    return "; ".join(f"{task}, {why}" for task, why in list(left_out.items())[:3])
+
+
 def _first(rows: pd.DataFrame, column: str) -> float | None:
     if column not in rows:
         return None
@@ -374,8 +408,14 @@ def _padded(lists: Sequence[Sequence[float]]) -> Array:
     return np.array([[*values, *[np.nan] * (width - len(values))] for values in lists])
 
 
-def _matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    return [n for n in names if not patterns or any(fnmatch(n, p) for p in patterns)]
+def _matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[str]:
+    """The names that a pattern matches, all without one; InputError for one that matches none."""
+    known = list(names)
+    for pattern in patterns:
+        if not any(fnmatch(name, pattern) for name in known):
+            shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
+            raise InputError(f"{pattern!r}: matches no {kind} of the ladder; there are {shown}")
+    return [n for n in known if not patterns or any(fnmatch(n, p) for p in patterns)]
 
 
 def _task_fit(entry: dict[str, Any]) -> TaskFit:

@@ -102,29 +102,62 @@ def test_training_in_parts_gives_the_same_observations(
 def test_killed_at_any_moment_it_ends_with_the_same_observations(
     whole: Path, tiny_config: Path, tmp_path: Path, seed: int
 ) -> None:
-    """kill -9 of the command, again and again, then of a worker; each time it is run again."""
+    """kill -9 of the command or of a worker as it goes, at moments told by what is on the disk."""
     rng = random.Random(seed)
-    command = [
-        sys.executable, "-m", "ladder.cli", "run", str(tiny_config)
-    ]  # fmt: skip
-    for attempt in range(40):
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-        try:
-            process.wait(timeout=rng.uniform(1, 9) + attempt)
-        except subprocess.TimeoutExpired:
-            victims = [process.pid]
-            if rng.random() < 0.3:
-                victims = _children(process.pid) or victims
-            os.kill(rng.choice(victims), signal.SIGKILL)
-            process.wait()
-            continue
-        if process.returncode == 0:
-            break
-    assert attempt > 0, "the run was never killed"
-    assert process.returncode == 0
+    runs = tmp_path / "runs" / "tiny"
+    for moment in range(6):
+        process = start(tiny_config, tmp_path)
+        goal = events(runs) + (0 if moment == 0 else rng.randint(1, 25))
+        while process.poll() is None and events(runs) < goal:
+            time.sleep(0.002)
+        assert process.poll() is None, f"it ended before kill {moment}"
+        workers = [pid for pid in _children(process.pid) if "spawn_main" in _command(pid)]
+        os.kill(rng.choice([process.pid, *workers]), signal.SIGKILL)
+        process.wait()
+    done = ladder("run", tiny_config, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert same(whole, runs)
+
+
+def test_an_interrupt_stops_all_of_it_and_says_how_to_go_on(
+    whole: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    process = start(tiny_config, tmp_path)
+    while process.poll() is None and events(tmp_path / "runs" / "tiny") < 8:
+        time.sleep(0.01)
+    children = _children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.endswith("ladder: interrupted; the same command goes on from here\n")
+    deadline = time.monotonic() + 20
+    while any(map(_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(_alive, children))
+    assert ladder("run", tiny_config, cwd=tmp_path).returncode == 0
     assert same(whole, tmp_path / "runs" / "tiny")
+
+
+def test_a_target_that_is_not_trained_is_predicted_all_the_same(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    both = "targets=[{size: big, multiple: 1, train: true}, {size: big, multiple: 100}]"
+    for name, targets in (("both", both), ("none", "targets=[{size: big, multiple: 100}]")):
+        done = ladder("run", tiny_config, "--runs", name, "--set", targets, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = json.loads((tmp_path / name / "predictions.json").read_text())["rows"]
+        assert "big-100xC" in {row["target"] for row in rows}
+        assert "big-100xC" in (tmp_path / name / "report.html").read_text()
+    assert len(pd.read_csv(tmp_path / "none" / "audit.csv")) == 0
+    assert set(pd.read_csv(tmp_path / "both" / "audit.csv")["target"]) == {"big-1xC"}
+
+
+def test_outputs_of_other_scores_are_made_again(whole: Path, tiny_config: Path) -> None:
+    before = (whole / "observations.parquet").read_bytes()
+    (whole / "observations.parquet").write_bytes(b"stale")
+    done = ladder("run", tiny_config, cwd=whole.parent.parent)
+    assert "0 runs trained, 10 found finished" in done.stderr
+    assert (whole / "observations.parquet").read_bytes() == before
 
 
 def test_orphans_stop_when_the_command_is_killed(tiny_config: Path, tmp_path: Path) -> None:
@@ -146,6 +179,24 @@ def test_orphans_stop_when_the_command_is_killed(tiny_config: Path, tmp_path: Pa
     assert not any(_alive(pid) for pid in children)
 
 
+def start(config: Path, folder: Path) -> subprocess.Popen[str]:
+    """`ladder run`, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ladder.cli", "run", str(config)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def events(runs: Path) -> int:
+    """Files and folders that a run leaves as it goes: more at every score and checkpoint."""
+    steps = [int(p.name[5:]) for p in runs.glob("*/checkpoints/step-*")]
+    return len(list(runs.glob("*"))) + len(list(runs.glob("*/*"))) + sum(steps) // 20
+
+
 def same(one: Path, other: Path) -> bool:
     """Whether two runs folders hold the same observations, to the last bit."""
     names = ["observations.parquet", "predictions.json", "audit.csv"]
@@ -161,6 +212,13 @@ def _targets(table: pd.DataFrame) -> list:
 def _children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(p) for p in path.read_text().split()] if path.is_file() else []
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _alive(pid: int) -> bool:

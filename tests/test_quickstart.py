@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from evaluation.records import read_observations
-from ladder.config import load_config
-from ladder.corpora.walks import VALIDATION, Walks
+from ladder.config import WALKS_VALIDATION, load_config
+from ladder.corpora.walks import Walks
 from ladder.truth import check_truth
 from predict import Audit, TwoStage, audit
 
@@ -48,7 +48,9 @@ def test_the_irreducible_loss_and_the_targets_excess_are_found(
 
 
 def test_every_task_climbs_and_is_not_saturated(table: pd.DataFrame, audited: Audit) -> None:
-    final = table[table["final"] & (table["role"] == "ladder") & (table["task"] != VALIDATION)]
+    final = table[
+        table["final"] & (table["role"] == "ladder") & (table["task"] != WALKS_VALIDATION)
+    ]
     accuracy = final.groupby("task")["accuracy"]
     assert accuracy.ngroups >= 3
     assert (accuracy.max() - accuracy.min() >= 0.2).all()

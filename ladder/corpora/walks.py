@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 Tokens = NDArray[np.int64]
 Array = NDArray[np.float64]
 
-VALIDATION = "walks_validation"
-"""Name of the held-out loss in the observations table, nats per token."""
-
 
 class Walks:
     """The corpus of one config; every property is a pure function of it."""

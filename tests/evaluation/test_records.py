@@ -61,6 +61,8 @@ def test_a_missing_column_is_named(observations: pd.DataFrame, column: str) -> N
         ("accuracy", 61.2, "is too large"),
         ("instances", 0.5, "is too small"),
         ("instances", 1.5, "is not a whole number"),
+        ("step", 1e30, "is too large"),
+        ("instances", 1e30, "is too large"),
         ("final", "maybe", "is not true or false"),
         ("role", "rung", "'rung' is unknown"),
         ("loss_unit", "nats", "'nats' is unknown"),
@@ -130,3 +132,27 @@ def test_a_refused_table_leaves_the_old_file(tmp_path: Path, observations: pd.Da
         write_observations(observations.assign(loss=np.nan), path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["obs.parquet"]
+
+
+def test_a_doubled_header_is_refused(tmp_path: Path, observations: pd.DataFrame) -> None:
+    path = tmp_path / "obs.csv"
+    observations.to_csv(path, index=False)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(["loss," + lines[0], *("3.3," + line for line in lines[1:])]))
+    with pytest.raises(InputError, match="column 'loss' stands twice"):
+        read_observations(path)
+
+
+def test_spreadsheets_habits_are_read(tmp_path: Path, observations: pd.DataFrame) -> None:
+    """A byte-order mark, spaces around names, a trailing comma, 1.0 for true."""
+    path = tmp_path / "obs.csv"
+    table = observations.assign(final=observations["final"].astype(float))
+    lines = table.to_csv(index=False).splitlines()
+    lines = [line.replace(",", " , ", 1) + "," for line in lines]
+    path.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    pd.testing.assert_frame_equal(read_observations(path), validate(observations))
+
+
+def test_an_extra_column_may_not_be_infinite(observations: pd.DataFrame) -> None:
+    with pytest.raises(InputError, match="row 1, column 'ce': is infinite"):
+        validate(observations.assign(ce=np.inf))

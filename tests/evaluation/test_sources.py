@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -104,3 +107,17 @@ def test_what_is_no_log_is_named(olmo_ladder: Path, tmp_path: Path) -> None:
     (tmp_path / "final.json").write_text('{"190M": {"n": 1}}')
     with pytest.raises(InputError, match="lacks paths, n or flops"):
         import_olmo_ladder(tmp_path)
+
+
+def test_an_import_gives_the_same_bytes_every_time(olmo_ladder: Path, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    shutil.copy(olmo_ladder / "ladder-runs/190M-1xC.csv", logs)
+    shutil.copy(olmo_ladder / "ladder-runs/peteish13_eval_final.csv", logs)
+    for seed in ("1", "2"):
+        out = str(tmp_path / f"{seed}.csv")
+        command = [sys.executable, "-m", "ladder.cli", "import", "olmo-ladder", str(logs)]
+        subprocess.run(
+            [*command, "--out", out], check=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()

@@ -56,7 +56,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(document: dict) -> N
         (("model", "sizes", "3K", "heads"), 3, "even multiple of heads"),
         (("corpus", "tasks", 0, "ratio"), [4, 2], "1 < low < high"),
         (("corpus", "tasks", 0, "answer_rank"), [1, 900], "beyond the graph's nodes"),
-        (("corpus", "tasks", 1, "name"), "next_of_6", "same name"),
+        (("corpus", "tasks", 1, "name"), "next_of_4", "same name"),
         (("evaluation", "at"), [1.5], "shares of the run"),
     ],
 )

@@ -39,5 +39,5 @@ def test_the_ladders_cost_is_a_share_of_each_targets_by_6nd() -> None:
 def test_names_are_unique_and_unknown_ones_refused() -> None:
     with pytest.raises(InputError, match="7K-5xC: planned twice"):
         make_plan(load_config("quickstart", ("targets=[{size: 7K, multiple: 5}]",)))
-    with pytest.raises(InputError, match="rung '7K-3xC': not in this config"):
+    with pytest.raises(InputError, match="rung '7K-3xC': not trained by this config"):
         make_plan(load_config("quickstart")).run("7K-3xC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -68,3 +69,46 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
 def test_nothing_is_gathered_before_a_run_has_finished(runs: RunsFolder) -> None:
     with pytest.raises(InputError, match="no run has finished"):
         runs.gather(make_plan(runs.load_config()))
+
+
+def test_a_damaged_manifest_is_named_with_the_cure(runs: RunsFolder) -> None:
+    rung = make_plan(runs.load_config()).run("b-1xC")
+    folder = runs.rung(rung.name)
+    folder.path.mkdir()
+    for damage in ("{", "[]", "{}", '{"state": "banana"}'):
+        folder.manifest.write_text(damage)
+        with pytest.raises(InputError, match="damaged; remove"):
+            folder.status(rung)
+
+
+def test_progress_that_cannot_be_read_is_no_error(runs: RunsFolder) -> None:
+    config = runs.load_config()
+    rung = make_plan(config).run("b-1xC")
+    folder = runs.rung(rung.name)
+    folder.path.mkdir()
+    folder.write_manifest(rung, config, "finished")
+    for text in ("{", '{"step": null}', '{"step": 1, "steps": 2, "loss": NaN}'):
+        folder.progress.write_text(text)
+        assert folder.status(rung).step == rung.steps
+
+
+def test_every_version_that_had_a_hand_is_kept(
+    runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = runs.load_config()
+    rung = make_plan(config).run("b-1xC")
+    folder = runs.rung(rung.name)
+    folder.path.mkdir()
+    folder.write_manifest(rung, config, "running")
+    folder.write_manifest(rung, config, "failed", error="x")
+    monkeypatch.setattr("ladder.runs._version", lambda name: "9.9")
+    folder.write_manifest(rung, config, "finished")
+    versions = json.loads(folder.manifest.read_text())["versions"]
+    assert len(versions) == 2
+    assert versions[1]["torch"] == "9.9"
+
+
+def test_a_lost_task_is_named_before_training(runs: RunsFolder, tiny_config: Path) -> None:
+    (runs.tasks / "next.jsonl").unlink()
+    with pytest.raises(InputError, match=r"next\.jsonl: no such task file"):
+        runs.prepare(load_config(str(tiny_config)))

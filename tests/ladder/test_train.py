@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation.files import InputError
 from evaluation.records import read_observations
 from ladder import train as training
 from ladder.checkpoint import latest_checkpoint
@@ -95,7 +96,7 @@ def test_a_finished_rung_is_left_as_it_is(
 
 
 def test_a_diverged_run_fails_with_the_reason(tiny_config: Path, tmp_path: Path) -> None:
-    sets = ("recipe.learning_rate_base=1e30", "recipe.gradient_clip=1e30")
+    sets = ("recipe.learning_rate_base=1e9", "recipe.gradient_clip=1e30")
     config, rung, runs = prepared(tiny_config, tmp_path / "runs", *sets)
     with pytest.raises(FloatingPointError, match=r"lower recipe\.learning_rate_base"):
         training.train_rung(config, rung, runs)
@@ -109,3 +110,15 @@ def test_the_thread_count_and_determinism_are_restored(tiny_config: Path, tmp_pa
     config, rung, runs = prepared(tiny_config, tmp_path / "runs")
     training.train_rung(config, rung, runs)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_a_damaged_checkpoint_is_named_with_the_cure(tiny_config: Path, tmp_path: Path) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    folder = runs.rung(rung.name)
+    path, _ = latest_checkpoint(folder.checkpoints)
+    folder.write_manifest(rung, config, "running")
+    for name in ("optimizer.pt", "model.safetensors"):
+        (path / name).write_bytes(b"x")
+        with pytest.raises(InputError, match=r"damaged .* remove it"):
+            training.train_rung(config, rung, runs)

@@ -98,3 +98,21 @@ def test_a_target_smaller_than_the_ladder_is_noticed(observations: pd.DataFrame)
     assert smaller_than_ladder(model, targets_of(table)) == []
     (line,) = smaller_than_ladder(model, [Target("small", 1e8, 1e9)])
     assert "below rung 1280M-10xC" in line
+
+
+def test_the_top_rung_is_the_costliest_that_has_an_accuracy(observations: pd.DataFrame) -> None:
+    table = validate(observations)
+    table.loc[table["run"] == "1280M-10xC", "accuracy"] = None
+    row = audit(TwoStage("published").fit(table), table).rows[0]
+    next_best = table.loc[table["run"] == "1280M-5xC", "accuracy"].iloc[0]
+    assert row.top_rung == pytest.approx(next_best)
+
+
+def test_a_target_without_tokens_is_refused(observations: pd.DataFrame) -> None:
+    observations.loc[observations["role"] == "target", "tokens"] = 0
+    with pytest.raises(InputError, match="tokens above 0"):
+        targets_of(validate(observations))
+
+
+def test_an_empty_audit_still_names_its_columns() -> None:
+    assert {"task", "predicted", "actual", "error"} <= set(Audit(()).frame().columns)

@@ -35,3 +35,12 @@ def test_the_same_figure_gives_the_same_svg(observations: pd.DataFrame) -> None:
     first, second = to_svg(audit_figure(rows)), to_svg(audit_figure(rows))
     assert first == second
     assert first.count("<svg") == 1
+
+
+def test_names_from_the_data_are_drawn_as_they_are(observations: pd.DataFrame) -> None:
+    table = validate(observations.replace({"quiz": "a$\\frac$", "T0": "_x"}))
+    model = TwoStage("published").fit(table)
+    rows = audit(model, table).rows
+    figure = audit_figure(rows)
+    assert "<svg" in to_svg(figure)
+    assert len(figure.axes[0].get_legend().get_texts()) == 1

@@ -87,8 +87,10 @@ def test_another_column_can_be_the_feature() -> None:
     assert pair[1] == pytest.approx(2 * pair[0], rel=1e-3)
     with pytest.raises(InputError, match="feature 'soft': no such column"):
         fitted(table, feature="soft")
+    with pytest.raises(InputError, match="a feature is loss or"):
+        fitted(table, feature="accuracy")
     with pytest.raises(InputError, match="not a column of numbers"):
-        fitted(table, feature="run")
+        fitted(table.assign(note="x"), feature="note")
 
 
 def test_a_set_without_accuracy_gets_a_loss_only() -> None:
@@ -132,8 +134,8 @@ def test_unfinished_runs_are_not_fitted() -> None:
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"rungs": ["9B-*"]}, "match no run"),
-        ({"tasks": ["arc*"]}, "no rung measured"),
+        ({"rungs": ["9B-*"]}, "matches no run of the ladder; there are 190M-1xC"),
+        ({"tasks": ["arc*"]}, "matches no task of the ladder; there are quiz"),
     ],
 )
 def test_a_pattern_that_matches_nothing_is_named(options: dict[str, object], problem: str) -> None:
@@ -172,3 +174,44 @@ def test_the_report_names_laws_parameters_and_certificates() -> None:
     text = fitted(synthetic()).report()
     assert "exp(a) / N^alpha + exp(b) / D^beta + E" in text
     assert "11 of 11 starts agree" in text
+
+
+def test_final_results_alone_are_a_ladder() -> None:
+    table = synthetic()
+    model = fitted(table[table["final"]])
+    assert model.fits_["quiz"].step2.points == 17
+    row = model.predict_one("quiz", TARGET)
+    assert row.predicted == pytest.approx(true_accuracy(true_loss(6.9e9, 4e12)), abs=0.01)
+
+
+def test_a_rung_without_an_accuracy_still_has_its_loss() -> None:
+    table = synthetic()
+    table.loc[table["run"] == "1280M-10xC", "accuracy"] = np.nan
+    model = fitted(table)
+    rungs = {r.run: r for r in model.fits_["quiz"].rungs}
+    assert rungs["1280M-10xC"].accuracy is None
+    assert model.fits_["quiz"].step1.points == 16
+    assert model.fits_["quiz"].step2.points < fitted(synthetic()).fits_["quiz"].step2.points
+
+
+def test_a_task_with_too_few_accuracies_is_left_out_and_the_others_are_fitted() -> None:
+    table = synthetic(tasks=("quiz", "sparse"))
+    keep = table["run"].eq("190M-1xC") | table["task"].eq("quiz")
+    table["accuracy"] = table["accuracy"].where(keep)
+    model = fitted(table)
+    assert list(model.fits_) == ["quiz"]
+    assert "only 2 checkpoints have an accuracy" in model.left_out_["sparse"]
+
+
+def test_a_ladder_of_one_size_is_called_undetermined() -> None:
+    model = fitted(synthetic(sizes=(1.9e8,), multiples=(1, 2, 3, 5, 7, 10)))
+    row = model.predict_one("quiz", TARGET)
+    assert row.status == "unpredictable"
+    assert "do not determine" in row.reason
+    assert any("not certified" in line for line in model.warnings())
+
+
+def test_unfinished_runs_are_named_in_the_warnings() -> None:
+    table = synthetic()
+    table.loc[table["run"] == "1280M-10xC", "final"] = False
+    assert "run 1280M-10xC: has no final row, not fitted" in fitted(table).warnings()
