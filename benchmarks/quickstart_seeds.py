@@ -40,7 +40,8 @@ def run_seed(seed: int, overrides: list[str], folder: Path) -> list[dict[str, ob
     audited = audit(model, scores)
     corpus = Walks(load_config(str(folder / "config.yaml")).corpus)
     truth = check_truth(model, audited, corpus.entropy_rate)
-    assert truth is not None and truth.excess_error is not None
+    assert truth is not None
+    assert truth.excess_error is not None
     rows: list[dict[str, object]] = [
         {
             "seed": seed,
