@@ -6,13 +6,18 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from evaluation.files import InputError, atomic_write, write_json
+
+if TYPE_CHECKING:
+    from predict.audit import Audit
+    from predict.two_stage import Target, TwoStage
 
 
 def check_out(
@@ -47,17 +52,14 @@ def emit(
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on standard output; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(highlight=False, markup=False)
-    # As wide as the table, so that no column is cut off: a terminal wraps or scrolls it.
-    console.width = (
-        max(console.width, console.measure(table).maximum) if (console.is_terminal) else 10_000
-    )
-    console.print(table, soft_wrap=True)
+    # As wide as the table needs: a narrow terminal breaks lines rather than lose digits.
+    width = Console(width=10_000).measure(table).maximum
+    Console(width=width, highlight=False, markup=False).print(table)
 
 
 def note(line: str) -> None:
@@ -79,3 +81,70 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s"
+
+
+def warn(model: TwoStage, targets: Sequence[Target]) -> None:
+    """Say on standard error what a reader of the fits must know."""
+    from predict.audit import smaller_than_ladder
+
+    bounds: dict[str, list[str]] = {}
+    for task, fitted in model.fits_.items():
+        for step, law_fit in fitted.steps():
+            if not law_fit.certified:
+                note(f"warning: {task}, {step}: {law_fit.doubt}")
+            for parameter in law_fit.at_bound:
+                bounds.setdefault(f"{step}, {parameter}", []).append(task)
+    if model.unfinished_:
+        note(f"warning: no final row, so not fitted: {_some(model.unfinished_)}")
+    for line in smaller_than_ladder(model, targets):
+        note(f"warning: {line}")
+    for parameter, tasks in bounds.items():
+        note(f"note: {parameter} is at a bound: {_some(tasks)}")
+    reasons: dict[str, list[str]] = {}
+    for task, why in model.left_out_.items():
+        reasons.setdefault(why, []).append(task)
+    for why, tasks in reasons.items():
+        note(f"left out, {why}: {_some(tasks)}")
+
+
+def show_audit(audited: Audit, model: TwoStage) -> None:
+    """Print predicted against actual, accuracies and errors in points."""
+    show(
+        f"predicted against actual, method {model.method.name}; accuracy and errors in points",
+        (
+            "task",
+            "target",
+            "predicted",
+            "actual",
+            "error",
+            "step 1",
+            "step 2",
+            "top rung",
+            "loss predicted",
+            "loss actual",
+            "status",
+        ),
+        [
+            (
+                row.prediction.task,
+                row.prediction.target,
+                points(row.prediction.predicted),
+                points(row.actual),
+                points(row.error, signed=True),
+                points(row.step1_error, signed=True),
+                points(row.step2_error, signed=True),
+                points(row.top_rung),
+                f"{row.prediction.loss_predicted:.4f}",
+                f"{row.loss_actual:.4f}",
+                row.prediction.status,
+            )
+            for row in audited.rows
+        ],
+    )
+    if audited.mean_abs_error is not None:
+        print(f"mean absolute error: {points(audited.mean_abs_error)} points")
+
+
+def _some(names: list[str], most: int = 4) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

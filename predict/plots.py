@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from predict.audit import AuditRow
-from predict.two_stage import Prediction, RungPoint, TaskFit
+from predict.points import RungPoint
+from predict.two_stage import Prediction, TaskFit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

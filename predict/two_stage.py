@@ -15,8 +15,9 @@ import pandas as pd
 
 from evaluation.records import COLUMNS, InputError, write_text
 from predict.fit import Fit, fit
-from predict.laws import Array, get_law
+from predict.laws import get_law
 from predict.methods import Method, get_method
+from predict.points import RungPoint, TaskPoints, padded
 
 FORMAT_VERSION = 1
 """Version of the JSON that a fitted predictor is saved as."""
@@ -62,17 +63,6 @@ def predictions_document(model: TwoStage, predictions: Sequence[Prediction]) -> 
         "left_out": model.left_out_,
         "warnings": model.warnings(),
     }
-
-
-@dataclass(frozen=True)
-class RungPoint:
-    """What step 1 sees of a run: means over its last checkpoints."""
-
-    run: str
-    params: float
-    tokens: float
-    loss: float
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -188,7 +178,7 @@ class TwoStage:
         points = {}
         link_needs = len(get_law(self.method.link).parameters)
         for task, rows in table.groupby("task", sort=False):
-            found = _TaskPoints(rows, self)
+            found = TaskPoints(rows, self.method, self.feature)
             if 0 < len(found.link_loss) < link_needs:
                 self.left_out_[str(task)] = (
                     f"only {len(found.link_loss)} checkpoints have an accuracy, step 2 needs "
@@ -200,7 +190,7 @@ class TwoStage:
             raise InputError(f"no task can be fitted: {_reasons(self.left_out_)}")
         step1 = self._fit_step1(points)
         step2 = self._fit_step2(points)
-        self.fits_ = {task: p.fitted(step1[task], step2.get(task)) for task, p in points.items()}
+        self.fits_ = {task: _fitted(p, step1[task], step2.get(task)) for task, p in points.items()}
         return self
 
     def predict_one(self, task: str, target: Target) -> Prediction:
@@ -315,11 +305,11 @@ class TwoStage:
             raise InputError(f"feature {self.feature!r}: has values at or below 0; laws need > 0")
         return table.sort_values(["run", "step"], kind="stable")
 
-    def _fit_step1(self, points: dict[str, _TaskPoints]) -> dict[str, Fit]:
+    def _fit_step1(self, points: dict[str, TaskPoints]) -> dict[str, Fit]:
         tasks = list(points)
-        params = _padded([[r.params for r in points[t].rungs] for t in tasks])
-        tokens = _padded([[r.tokens for r in points[t].rungs] for t in tasks])
-        losses = _padded([[r.loss for r in points[t].rungs] for t in tasks])
+        params = padded([[r.params for r in points[t].rungs] for t in tasks])
+        tokens = padded([[r.tokens for r in points[t].rungs] for t in tasks])
+        losses = padded([[r.loss for r in points[t].rungs] for t in tasks])
         fits = fit(
             get_law(self.method.law),
             [np.nan_to_num(params, nan=1), np.nan_to_num(tokens, nan=1)],
@@ -329,14 +319,14 @@ class TwoStage:
         )
         return dict(zip(tasks, fits, strict=True))
 
-    def _fit_step2(self, points: dict[str, _TaskPoints]) -> dict[str, Fit]:
+    def _fit_step2(self, points: dict[str, TaskPoints]) -> dict[str, Fit]:
         tasks = [t for t, p in points.items() if p.link_loss]
         if not tasks:
             return {}
         law = get_law(self.method.link)
         ideal = [0.0] * self.method.ideal_point, [1.0] * self.method.ideal_point
-        losses = _padded([[*points[t].link_loss, *ideal[0]] for t in tasks])
-        accuracies = _padded([[*points[t].link_accuracy, *ideal[1]] for t in tasks])
+        losses = padded([[*points[t].link_loss, *ideal[0]] for t in tasks])
+        accuracies = padded([[*points[t].link_accuracy, *ideal[1]] for t in tasks])
         weights = np.isfinite(losses).astype(float)
         # A padded point repeats the task's first, so that grids see only real losses.
         losses = np.where(weights > 0, losses, losses[:, :1])
@@ -345,67 +335,22 @@ class TwoStage:
         return dict(zip(tasks, fits, strict=True))
 
 
-class _TaskPoints:
-    """The points of one task: a mean a run for step 1, smoothed checkpoints for step 2."""
-
-    def __init__(self, rows: pd.DataFrame, owner: TwoStage) -> None:
-        method, feature = owner.method, owner.feature
-        self.task = str(rows["task"].iloc[0])
-        self.loss_unit = str(rows["loss_unit"].iloc[0]) if feature == "loss" else feature
-        self.chance = _first(rows, "chance")
-        self.instances = _first(rows, "instances")
-        has_accuracy = "accuracy" in rows and rows["accuracy"].notna().any()
-        rungs, losses, accuracies = [], [], []
-        for run, part in rows.groupby("run", sort=False):
-            last = part.tail(method.window)
-            accuracy = float(last["accuracy"].mean()) if has_accuracy else math.nan
-            rungs.append(
-                RungPoint(
-                    run=str(run),
-                    params=float(part["params"].iloc[-1]),
-                    tokens=float(part["tokens"].iloc[-1]),
-                    loss=float(last[feature].mean()),
-                    accuracy=None if math.isnan(accuracy) else accuracy,
-                )
-            )
-            if has_accuracy:
-                measured = part[part["accuracy"].notna()]
-                # A run with one checkpoint keeps it: final results alone are a ladder too.
-                skipped = min(math.ceil(len(measured) * method.skip), len(measured) - 1)
-                kept = measured.iloc[max(skipped, 0) :]
-                smooth = kept[[feature, "accuracy"]].rolling(method.smoothing, min_periods=1).mean()
-                losses += smooth[feature].tolist()
-                accuracies += smooth["accuracy"].tolist()
-        self.rungs, self.link_loss, self.link_accuracy = rungs, losses, accuracies
-
-    def fitted(self, step1: Fit, step2: Fit | None) -> TaskFit:
-        return TaskFit(
-            task=self.task,
-            loss_unit=self.loss_unit,
-            chance=self.chance,
-            instances=None if self.instances is None else int(self.instances),
-            step1=step1,
-            step2=step2,
-            rungs=tuple(self.rungs),
-            link_loss=tuple(self.link_loss),
-            link_accuracy=tuple(self.link_accuracy),
-        )
+def _fitted(points: TaskPoints, step1: Fit, step2: Fit | None) -> TaskFit:
+    return TaskFit(
+        task=points.task,
+        loss_unit=points.loss_unit,
+        chance=points.chance,
+        instances=None if points.instances is None else int(points.instances),
+        step1=step1,
+        step2=step2,
+        rungs=tuple(points.rungs),
+        link_loss=tuple(points.link_loss),
+        link_accuracy=tuple(points.link_accuracy),
+    )
 
 
 def _reasons(left_out: dict[str, str]) -> str:
     return "; ".join(f"{task}, {why}" for task, why in list(left_out.items())[:3])
-
-
-def _first(rows: pd.DataFrame, column: str) -> float | None:
-    if column not in rows:
-        return None
-    values = rows[column].dropna()
-    return float(values.iloc[0]) if len(values) else None
-
-
-def _padded(lists: Sequence[Sequence[float]]) -> Array:
-    width = max(map(len, lists))
-    return np.array([[*values, *[np.nan] * (width - len(values))] for values in lists])
 
 
 def _matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[str]:

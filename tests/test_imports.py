@@ -14,6 +14,7 @@ NO_TORCH = (
     "evaluation.tasks",
     "ladder.cli",
     "ladder.cluster",
+    "ladder.commands",
     "ladder.config",
     "ladder.corpora.walks",
     "ladder.model",
@@ -31,6 +32,7 @@ NO_TORCH = (
     "predict.laws",
     "predict.methods",
     "predict.plots",
+    "predict.points",
     "predict.two_stage",
 )
 

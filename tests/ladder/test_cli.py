@@ -10,7 +10,8 @@ import pytest
 from conftest import synthetic
 
 from evaluation.records import write_observations
-from ladder.cli import COMMANDS, main, parse_target
+from ladder.cli import main
+from ladder.commands import COMMANDS, parse_target
 
 PREDICT_FIELDS = {
     "task",

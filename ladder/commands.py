@@ -1,0 +1,417 @@
+"""The verbs of the command `ladder`, one function each; heavy imports wait until one needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tyro import conf
+
+from evaluation.files import InputError
+
+if TYPE_CHECKING:
+    from ladder.runs import RunsFolder
+    from predict.two_stage import Target, TwoStage
+
+Flag = conf.FlagCreatePairsOff[bool]
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What every command that fits takes."""
+
+    method: str = "default"
+    """A named method; published is that of arXiv 2412.04403."""
+    rungs: Names = ()
+    """Patterns of runs to fit; by default those of role ladder."""
+    tasks: Names = ()
+    """Patterns of tasks; by default all."""
+    feature: str = "loss"
+    """Column that links the two steps."""
+
+    def model(self) -> TwoStage:
+        """The predictor, yet to be fitted."""
+        from predict.two_stage import TwoStage
+
+        return TwoStage(self.method, self.feature, self.rungs, self.tasks)
+
+
+Options = conf.OmitArgPrefixes[Fitting]
+NO_OPTIONS = Fitting()
+
+
+def run(
+    config: conf.Positional[str],
+    runs: Path | None = None,
+    set: conf.UseAppendAction[Names] = (),
+    workers: int | None = None,
+) -> None:
+    """All of it: train (skipping finished rungs), evaluate, predict, audit, report.
+
+    Args:
+        config: A YAML file, or the name of a shipped config such as quickstart.
+        runs: Folder for everything that is written; runs/NAME by default.
+        set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
+        workers: Runs trained side by side; one a core by default.
+    """
+    from ladder import pipeline, tables
+    from ladder.config import load_config
+    from ladder.plan import make_plan
+    from ladder.progress import watching
+
+    experiment = load_config(config, set)
+    plan = make_plan(experiment)
+    folder = _folder(runs, experiment.name)
+    pipeline.check(experiment, plan)
+    folder.prepare(experiment)
+    if folder.is_complete(plan):
+        count = len(plan.runs)
+        tables.note(f"nothing to do: {count} of {count} runs have finished; {folder.report}")
+        return
+    with watching(plan) as watch:
+        trained = len(pipeline.train(experiment, folder.path, (), workers, watch).rungs)
+    tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
+    result = pipeline.analyse_runs(experiment, plan, folder)
+    tables.warn(result.model, result.targets)
+    if result.audit:
+        tables.show_audit(result.audit, result.model)
+    if result.truth:
+        for line in result.truth.lines():
+            print(line)
+    print(f"report: {folder.report}")
+
+
+def plan(
+    config: conf.Positional[str],
+    set: conf.UseAppendAction[Names] = (),
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """The rungs, their hyperparameters, FLOPs and cost against the target's.
+
+    Args:
+        config: A YAML file, or the name of a shipped config such as quickstart.
+        set: Override a setting, KEY=VALUE; may be repeated.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from ladder import tables
+    from ladder.config import load_config
+    from ladder.plan import make_plan
+
+    tables.check_out(out)
+    planned = make_plan(load_config(config, set))
+    rungs = [r.describe() for r in planned.rungs]
+    targets = [r.describe() for r in planned.targets]
+    document = {
+        "version": 1,
+        "rungs": rungs,
+        "targets": targets,
+        "ladder_flops": planned.ladder_flops,
+        "share_of_target": planned.share_of_target,
+    }
+    tables.emit(document, [*rungs, *targets], json, out)
+    if json:
+        return
+    columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
+    tables.show(
+        "plan",
+        columns,
+        [
+            (
+                r.name,
+                f"{r.params:,}",
+                f"{r.tokens:,}",
+                f"{r.flops:.3g}",
+                r.batch_sequences,
+                f"{r.learning_rate:.4g}",
+                r.warmup_steps,
+                f"{r.steps:,}",
+            )
+            for r in (*planned.rungs, *planned.targets)
+        ],
+    )
+    print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
+    for name, share in planned.share_of_target.items():
+        print(f"by 6ND that is {share:.2%} of {name}")
+
+
+def train(
+    config: conf.Positional[str],
+    rung: conf.UseAppendAction[Names] = (),
+    runs: Path | None = None,
+    set: conf.UseAppendAction[Names] = (),
+    workers: int | None = None,
+) -> None:
+    """Train every rung that has not finished, or those named with --rung.
+
+    Args:
+        config: A YAML file, or the name of a shipped config such as quickstart.
+        rung: Name of one rung, such as 3K-1xC; may be repeated.
+        runs: Folder for everything that is written; runs/NAME by default.
+        set: Override a setting, KEY=VALUE; may be repeated.
+        workers: Runs trained side by side; one a core by default.
+    """
+    from ladder import pipeline, tables
+    from ladder.config import load_config
+    from ladder.plan import make_plan
+    from ladder.progress import watching
+
+    experiment = load_config(config, set)
+    with watching(make_plan(experiment)) as watch:
+        trained = pipeline.train(
+            experiment, _folder(runs, experiment.name).path, rung, workers, watch
+        )
+    tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
+
+
+def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
+    """Finished, running, failed and pending runs; loss, tokens a second and time left.
+
+    Args:
+        runs: A runs folder, such as runs/quickstart.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from dataclasses import asdict
+
+    from ladder import tables
+    from ladder.plan import make_plan
+    from ladder.runs import RunsFolder
+
+    tables.check_out(out)
+    folder = RunsFolder(runs)
+    statuses = folder.statuses(make_plan(folder.load_config()))
+    rows = [asdict(s) for s in statuses]
+    tables.emit({"version": 1, "runs": rows}, rows, json, out)
+    if json:
+        return
+    tables.show(
+        str(runs),
+        ("run", "state", "step", "loss", "tokens/s", "time left"),
+        [
+            (
+                s.name,
+                s.state + (f": {s.error}" if s.error else ""),
+                f"{s.step:,} / {s.steps:,}",
+                "" if s.loss is None else f"{s.loss:.4f}",
+                "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
+                tables.duration(s.seconds_left),
+            )
+            for s in statuses
+        ],
+    )
+
+
+def import_(
+    source: conf.Positional[Literal["olmo-ladder"]],
+    path: conf.Positional[Path],
+    out: Path,
+) -> None:
+    """Turn evaluation logs that others wrote into an observations table.
+
+    Args:
+        source: Kind of logs: olmo-ladder reads the repository allenai/OLMo-ladder.
+        path: Where they lie: a clone's root, or a folder of its CSV files.
+        out: The table to write, .parquet or .csv.
+    """
+    from evaluation.records import write_observations
+    from evaluation.sources import SOURCES
+    from ladder import tables
+
+    imported = SOURCES[source](path)
+    write_observations(imported.observations, out)
+    for line in imported.left_out:
+        tables.note(f"left out: {line}")
+    table = imported.observations
+    roles = table.drop_duplicates("run")["role"].value_counts()
+    counts = ", ".join(f"{count} {role}" for role, count in roles.items())
+    tables.note(
+        f"{out}: {len(table):,} rows, {table['task'].nunique()} tasks, "
+        f"{table['run'].nunique()} runs ({counts})"
+    )
+
+
+def predict(
+    observations: conf.Positional[Path],
+    target: conf.UseAppendAction[Names] = (),
+    fitting: Options = NO_OPTIONS,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predict a target's loss and accuracy on every task.
+
+    Args:
+        observations: A table of observations, .parquet or .csv.
+        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
+            runs of role target.
+        fitting: Method, rungs, tasks and feature.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from dataclasses import asdict
+
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.audit import targets_of
+    from predict.two_stage import predictions_document
+
+    tables.check_out(out, observations)
+    wanted = [parse_target(text) for text in target]
+    table = read_observations(observations)
+    if not wanted:
+        if not (table["role"] == "target").any():
+            raise InputError(
+                f"{observations}: no run has the role target; name one with --target "
+                "NAME:PARAMS:TOKENS"
+            )
+        wanted = targets_of(table)
+    model = _fitted(fitting.model(), table, observations)
+    tables.warn(model, wanted)
+    predictions = model.predict_targets(wanted)
+    tables.emit(
+        predictions_document(model, predictions), [asdict(p) for p in predictions], json, out
+    )
+    if json:
+        return
+    tables.show(
+        f"predicted by method {model.method.name}",
+        ("task", "target", "accuracy", "loss", "status"),
+        [
+            (p.task, p.target, tables.points(p.predicted), f"{p.loss_predicted:.4f}", p.status)
+            for p in predictions
+        ],
+    )
+
+
+def audit(
+    observations: conf.Positional[Path],
+    fitting: Options = NO_OPTIONS,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predicted against actual, per task and step, for the runs of role target.
+
+    Args:
+        observations: A table of observations, .parquet or .csv.
+        fitting: Method, rungs, tasks and feature.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.audit import audit as audit_predictions
+    from predict.audit import audit_document, targets_of
+
+    tables.check_out(out, observations)
+    table = read_observations(observations)
+    targets = targets_of(table)
+    model = _fitted(fitting.model(), table, observations)
+    audited = audit_predictions(model, table)
+    tables.warn(model, targets)
+    tables.emit(audit_document(model, audited), [row.flat() for row in audited.rows], json, out)
+    if not json:
+        tables.show_audit(audited, model)
+
+
+def report(
+    source: conf.Positional[Path],
+    fitting: Options = NO_OPTIONS,
+    target: conf.UseAppendAction[Names] = (),
+    out: Path | None = None,
+) -> None:
+    """One self-contained HTML file: the ladder, both fits, predicted against actual, the errors.
+
+    For a runs folder everything that follows from its finished runs is made anew: observations,
+    predictions, audit and report.
+
+    Args:
+        source: A runs folder, or a table of observations.
+        fitting: Method, rungs, tasks and feature.
+        target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
+        out: The file to write; report.html in the runs folder or beside the table by default.
+    """
+    from evaluation.records import read_observations
+    from ladder import pipeline, tables
+    from ladder.plan import make_plan
+    from ladder.report import write_report
+    from ladder.runs import RunsFolder
+
+    tables.check_out(out, source, (".html",))
+    if source.is_dir():
+        if target or fitting != NO_OPTIONS:
+            raise InputError(
+                f"{source}: is a runs folder; options go with a table, such as its "
+                "observations.parquet"
+            )
+        folder = RunsFolder(source)
+        config = folder.load_config()
+        result = pipeline.analyse_runs(config, make_plan(config), folder)
+        tables.warn(result.model, result.targets)
+        if out is not None:
+            from evaluation.files import write_text
+
+            write_text(out, folder.report.read_text(encoding="utf-8"))
+        tables.note(f"report: {out or folder.report}")
+        return
+    wanted = [parse_target(text) for text in target]
+    table = read_observations(source)
+    try:
+        result = pipeline.analyse(fitting.model(), table, wanted)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    path = out or source.with_suffix(".html")
+    write_report(result, table, f"task-ladder: {source.name}", path)
+    tables.warn(result.model, result.targets)
+    tables.note(f"report: {path}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "plan": plan,
+    "train": train,
+    "status": status,
+    "import": import_,
+    "predict": predict,
+    "audit": audit,
+    "report": report,
+}
+"""Every verb of the command line."""
+
+
+def parse_target(text: str) -> Target:
+    """NAME:PARAMS:TOKENS, counts as 6887575552, 6.89e9 or 6.89B; InputError otherwise."""
+    from predict.two_stage import Target
+
+    parts = text.rsplit(":", 2)
+    if len(parts) != 3 or not parts[0]:
+        raise InputError(f"--target {text}: must read NAME:PARAMS:TOKENS, such as 7B:6.9e9:4T")
+    return Target(parts[0], _count(parts[1], text), _count(parts[2], text))
+
+
+def _folder(runs: Path | None, name: str) -> RunsFolder:
+    from ladder.runs import RunsFolder
+
+    return RunsFolder(runs or Path("runs") / name)
+
+
+def _fitted(model: TwoStage, table: Any, path: Path) -> TwoStage:
+    try:
+        model.fit(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    return model
+
+
+def _count(text: str, whole: str) -> float:
+    scale = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1:].upper())
+    try:
+        value = float(text[:-1]) * scale if scale else float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise InputError(f"--target {whole}: {text!r} is not a count above 0, such as 6.9e9 or 4T")
+    return value
