@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 from evaluation.files import write_text
 from ladder import __version__
@@ -35,7 +35,7 @@ def write_report(result: Result, observations: pd.DataFrame, title: str, path: P
     """Write the report, atomically; every name from the data is escaped."""
     environment = Environment(
         loader=PackageLoader("ladder", "templates"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
+        autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -55,13 +55,13 @@ def test_the_checkpoint_is_a_hugging_face_model(tiny_config: Path, tmp_path: Pat
     assert tokenizer("00 1f 0a")["input_ids"] == [0, 31, 10]
 
 
-@pytest.mark.parametrize("dies_at", [1, 13, 40])
+@pytest.mark.parametrize("dies_after", [0.02, 0.2, 0.7, 0.95])
 def test_a_run_that_died_ends_as_one_that_did_not(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: int
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: float
 ) -> None:
     every = "checkpoint_steps=10"
     config, rung, whole = prepared(tiny_config, tmp_path / "whole", every)
-    assert rung.steps > 41
+    dies_at = round(dies_after * rung.steps)
     training.train_rung(config, rung, whole)
     _, _, broken = prepared(tiny_config, tmp_path / "broken", every)
     real, calls = training._step, []
