@@ -31,12 +31,16 @@ class Fitting:
     """Patterns of tasks; by default all."""
     feature: str = "loss"
     """Column that links the two steps."""
+    law: str | None = None
+    """Another law for step 1: chinchilla or compute."""
+    link: str | None = None
+    """Another law for step 2: sigmoid, log_sigmoid, log_logistic or weibull."""
 
     def model(self) -> TwoStage:
         """The predictor, yet to be fitted."""
         from predict.two_stage import TwoStage
 
-        return TwoStage(self.method, self.feature, self.rungs, self.tasks)
+        return TwoStage(self.method, self.feature, self.rungs, self.tasks, self.law, self.link)
 
 
 Options = conf.OmitArgPrefixes[Fitting]
@@ -248,7 +252,7 @@ def predict(
         observations: A table of observations, .parquet or .csv.
         target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
             runs of role target.
-        fitting: Method, rungs, tasks and feature.
+        fitting: Method, rungs, tasks, feature and laws.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
@@ -297,7 +301,7 @@ def audit(
 
     Args:
         observations: A table of observations, .parquet or .csv.
-        fitting: Method, rungs, tasks and feature.
+        fitting: Method, rungs, tasks, feature and laws.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
@@ -330,7 +334,7 @@ def report(
 
     Args:
         source: A runs folder, or a table of observations.
-        fitting: Method, rungs, tasks and feature.
+        fitting: Method, rungs, tasks, feature and laws.
         target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
         out: The file to write; report.html in the runs folder or beside the table by default.
     """

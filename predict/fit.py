@@ -216,15 +216,22 @@ def _solve_linear(problem: _Problem, theta: Array, objective: Objective) -> None
     scale = np.array([np.exp(p.lower) if p.log else p.lower for p in law.parameters])[linear]
     top = np.array([np.exp(p.upper) if p.log else p.upper for p in law.parameters])[linear]
     theta[..., linear] = 0
-    _, gradient = law.evaluate(theta, problem.inputs)
+    value, gradient = law.evaluate(theta, problem.inputs)
     basis = gradient[..., linear]  # (P, G, n, l)
+    # What is left without the linear terms; a log parameter of 0 is a coefficient of 1.
+    ones = basis[..., [law.parameters[i].log for i in linear]].sum(axis=-1)
+    wanted = problem.values - (value - ones)
     weight = problem.weights / (problem.values**2 if objective.log else 1)
     gram = np.einsum("pgni,pgnj->pgij", basis * weight[..., None], basis)
-    right = np.einsum("pgni,pgn->pgi", basis, weight * problem.values)
+    right = np.einsum("pgni,pgn->pgi", basis, weight * wanted)
     unit = np.sqrt(np.maximum(np.einsum("pgii->pgi", gram), 1e-300))
     best_cost = np.full(theta.shape[:2], np.inf)
-    best = np.broadcast_to(scale, (*theta.shape[:2], len(linear))).copy()
-    places = [("free", "low", "high") if np.isfinite(t) else ("free", "low") for t in top]
+    pin = np.where(np.isfinite(scale), scale, top)
+    best = np.broadcast_to(pin, (*theta.shape[:2], len(linear))).copy()
+    places = [
+        ("free", *(("low",) if np.isfinite(s) else ()), *(("high",) if np.isfinite(t) else ()))
+        for s, t in zip(scale, top, strict=True)
+    ]
     for choice in itertools.product(*places):
         free = np.array([place == "free" for place in choice])
         pinned = np.array(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from evaluation.records import InputError
 from predict.fit import Objective
+from predict.laws import LAWS, get_law
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,19 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"method {name!r}: unknown; there are default, {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def with_laws(method: Method, law: str | None, link: str | None) -> Method:
+    """The method with another law for step 1 or step 2; its name says so.
+
+    Raises InputError for an unknown law, or one that does not fit the step.
+    """
+    for step, name, inputs in (("law", law, ("params", "tokens")), ("link", link, ("loss",))):
+        if name is not None and get_law(name).inputs != inputs:
+            fitting = ", ".join(other.name for other in LAWS.values() if other.inputs == inputs)
+            raise InputError(
+                f"--{step} {name}: takes {' and '.join(get_law(name).inputs)}; use one of {fitting}"
+            )
+    law, link = law or method.law, link or method.link
+    changed = [new for new, old in ((law, method.law), (link, method.link)) if new != old]
+    return replace(method, name="+".join((method.name, *changed)), law=law, link=link)

@@ -16,7 +16,7 @@ import pandas as pd
 from evaluation.records import COLUMNS, InputError, write_text
 from predict.fit import Fit, fit
 from predict.laws import get_law
-from predict.methods import Method, get_method
+from predict.methods import Method, get_method, with_laws
 from predict.points import RungPoint, TaskPoints, padded
 
 FORMAT_VERSION = 1
@@ -134,7 +134,8 @@ class TwoStage:
 
     `TwoStage().fit(observations)` returns the fitted predictor. `method` names an entry of
     `predict.methods.METHODS`; `feature` is the column that links both steps, by default the loss;
-    `rungs` and `tasks` are name patterns, by default every run of role ladder and every task.
+    `rungs` and `tasks` are name patterns, by default every run of role ladder and every task;
+    `law` and `link` put another registered law in the place of the method's step 1 or step 2.
     """
 
     def __init__(
@@ -143,8 +144,10 @@ class TwoStage:
         feature: str = "loss",
         rungs: Sequence[str] = (),
         tasks: Sequence[str] = (),
+        law: str | None = None,
+        link: str | None = None,
     ) -> None:
-        self.method: Method = get_method(method)
+        self.method: Method = with_laws(get_method(method), law, link)
         self.feature = feature
         self.rungs = tuple(rungs)
         self.tasks = tuple(tasks)
@@ -241,7 +244,9 @@ class TwoStage:
         self._check_fitted()
         document = {
             "version": FORMAT_VERSION,
-            "method": self.method.name,
+            "method": self.method.name.partition("+")[0],
+            "law": self.method.law,
+            "link": self.method.link,
             "feature": self.feature,
             "rungs": self.rungs,
             "tasks": self.tasks,
@@ -259,7 +264,12 @@ class TwoStage:
             if document["version"] != FORMAT_VERSION:
                 raise InputError(f"{path}: format {document['version']} is not {FORMAT_VERSION}")
             model = cls(
-                document["method"], document["feature"], document["rungs"], document["tasks"]
+                document["method"],
+                document["feature"],
+                document["rungs"],
+                document["tasks"],
+                document["law"],
+                document["link"],
             )
             model.left_out_ = document["left_out"]
             model.unfinished_ = document["unfinished"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from predict.fit import Objective, fit
 from predict.laws import LAWS, InputError, get_law, register
 
 POINTS = {
@@ -14,7 +15,11 @@ POINTS = {
 }
 THETA = {
     "chinchilla": [5.0, 0.3, 6.0, 0.28, 0.7],
+    "compute": [8.0, 0.2, 0.7],
     "sigmoid": [-0.7, 0.9, 5.0, 0.95],
+    "log_sigmoid": [-0.1, 0.8, 6.0],
+    "log_logistic": [-0.7, 0.9, 5.0, 0.95],
+    "weibull": [-0.7, 0.9, 5.0, 0.95],
 }
 
 
@@ -28,6 +33,27 @@ def test_the_gradient_is_that_of_the_value(name: str) -> None:
         step[i] = 1e-6 * max(1, abs(theta[i]))
         upper, lower = law.value(theta + step, *inputs), law.value(theta - step, *inputs)
         assert gradient[:, i] == pytest.approx((upper - lower) / (2 * step[i]), rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_law_is_recovered_from_its_own_values(name: str) -> None:
+    law, theta = LAWS[name], np.array(THETA[name])
+    rng = np.random.default_rng(0)
+    inputs = [np.repeat(POINTS[i], 6) * np.exp(0.3 * rng.standard_normal(42)) for i in law.inputs]
+    objective = Objective(delta=1e-3, log=True) if "params" in law.inputs else Objective()
+    found = fit(law, [x[None] for x in inputs], law.value(theta, *inputs)[None], objective)[0]
+    assert found.theta == pytest.approx(theta, rel=0.01)
+    assert found.certified
+
+
+def test_links_fall_from_a_ceiling_and_are_one_at_the_ideal_point() -> None:
+    for name in ("sigmoid", "log_sigmoid", "log_logistic", "weibull"):
+        law, theta = LAWS[name], list(THETA[name])
+        if "b" in law.names:
+            theta[law.names.index("b")] = 1.0
+        values = law.value(theta, np.linspace(0, 3, 50))
+        assert (np.diff(values) <= 0).all()
+        assert values[0] == pytest.approx(1, abs=0.01)
 
 
 @pytest.mark.parametrize("name", LAWS)

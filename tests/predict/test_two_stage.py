@@ -215,3 +215,19 @@ def test_unfinished_runs_are_named_in_the_warnings() -> None:
     table = synthetic()
     table.loc[table["run"] == "1280M-10xC", "final"] = False
     assert "run 1280M-10xC: has no final row, not fitted" in fitted(table).warnings()
+
+
+def test_another_law_or_link_takes_the_place_of_the_methods(tmp_path: Path) -> None:
+    table = synthetic()
+    model = fitted(table, law="compute", link="weibull")
+    assert model.method.name == "published+compute+weibull"
+    assert tuple(model.fits_["quiz"].step1.parameters) == ("a", "alpha", "E")
+    model.save(tmp_path / "model.json")
+    assert (
+        TwoStage.load(tmp_path / "model.json").predict(7e9, 4e12).equals(model.predict(7e9, 4e12))
+    )
+    assert fitted(table, law="chinchilla").method.name == "published"
+    with pytest.raises(InputError, match=r"--law sigmoid: takes loss; use one of chinchilla"):
+        TwoStage("published", law="sigmoid")
+    with pytest.raises(InputError, match="law 'cubic': unknown"):
+        TwoStage("published", link="cubic")
