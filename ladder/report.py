@@ -41,6 +41,7 @@ def write_report(result: Result, observations: pd.DataFrame, title: str, path: P
     )
     environment.filters["points"] = _points
     environment.filters["signed"] = _signed
+    environment.filters["loss"] = lambda x: f"{x:.4f}"
     environment.filters["figures"] = lambda x: "" if x is None else f"{x:.4g}"
     audit = result.audit
     measured = {r.prediction.target for r in audit.rows} if audit else set()

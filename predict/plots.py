@@ -70,6 +70,8 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
             own = [(a, p) for row, a, p in scored if row.prediction.target == target]
             axis.scatter(*zip(*own, strict=True), color=color, label=_text(target), zorder=3)
         for row, actual, predicted in scored:
+            if row.prediction.target != targets[-1]:
+                continue  # once a task: the others of its targets lie close by
             axis.annotate(
                 _short(row.prediction.task),
                 (actual, predicted),
