@@ -30,7 +30,7 @@ class Fitting:
     tasks: Names = ()
     """Patterns of tasks; by default all."""
     feature: str = "loss"
-    """Column that links the two steps."""
+    """Column that links the two steps, above 0 and lower for a better model."""
     law: str | None = None
     """Another law for step 1: chinchilla or compute."""
     link: str | None = None
@@ -69,7 +69,7 @@ def run(
     experiment = load_config(config, set)
     plan = make_plan(experiment)
     folder = _folder(runs, experiment.name)
-    pipeline.check(experiment, plan)
+    pipeline.check(experiment, plan, workers)
     folder.prepare(experiment)
     if folder.is_complete(plan):
         count = len(plan.runs)

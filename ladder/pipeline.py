@@ -30,8 +30,10 @@ class Trained:
     rungs: tuple[Rung, ...]
 
 
-def check(config: Experiment, plan: Plan) -> None:
-    """Raise InputError for what would only fail after all the training."""
+def check(config: Experiment, plan: Plan, workers: int | None = None) -> None:
+    """Raise InputError, before anything is written, for what would fail later on."""
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers {workers}: must be at least 1")
     law = get_law(get_method(config.predict.method).law)
     if len(plan.rungs) < len(law.parameters):
         raise InputError(
@@ -84,9 +86,7 @@ def train(
 ) -> Trained:
     """Train every run that has not finished, or those named."""
     plan, runs = make_plan(config), RunsFolder(path)
-    check(config, plan)
-    if workers is not None and workers < 1:
-        raise InputError(f"--workers {workers}: must be at least 1")
+    check(config, plan, workers)
     wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]

@@ -24,6 +24,9 @@ LARGEST_CONDITION = 1e9
 """Condition of the column-scaled Jacobian above which parameters are not determined: the published
 fits of the real ladder have 500 to 4000, a ladder of one size has infinity."""
 
+SINGULAR = 1e300
+"""Condition that stands for infinity, which JSON cannot hold."""
+
 MAX_ITERATIONS = 600
 """Steps of one start; published fits of the real ladder settle within 200."""
 
@@ -350,7 +353,8 @@ def _certify(
     used = problem.weights[0, 0] > 0
     jac = (gradient[0, 0] * np.sqrt(problem.weights[0, 0])[:, None])[used][:, ~bound]
     unit = np.linalg.norm(jac, axis=0)
-    condition = float(np.linalg.cond(jac / unit)) if jac.size and (unit > 0).all() else np.inf
+    is_regular = jac.size and (unit > 0).all()
+    condition = float(np.linalg.cond(jac / unit)) if is_regular else np.inf
     relative = np.expm1(residual) if objective.log else residual / problem.values
     return Fit(
         law=law.name,
@@ -360,6 +364,6 @@ def _certify(
         starts=len(cost),
         agreeing=agreeing,
         at_bound=tuple(n for n, b in zip(law.names, bound, strict=True) if b),
-        condition=condition,
+        condition=min(condition, SINGULAR),
         relative_rms=float(np.sqrt((relative[0, 0][used] ** 2).mean())),
     )

@@ -247,6 +247,7 @@ def test_what_would_fail_after_the_training_fails_before_it(
         capsys, "run", tiny_config, "--runs", tmp_path / "other", "--workers", "0"
     )
     assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "other").exists()
     (tmp_path / "file").write_text("")
     assert "is a file" in fails(capsys, "run", tiny_config, "--runs", tmp_path / "file")
     assert "cannot be made" in fails(capsys, "run", tiny_config, "--runs", tmp_path / "file" / "x")

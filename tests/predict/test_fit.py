@@ -122,5 +122,6 @@ def test_a_fit_does_not_depend_on_the_unit_of_the_loss(scale: float) -> None:
 def test_losses_beyond_the_bounds_give_a_finite_fit_that_says_so() -> None:
     values = 1e-30 * ladder([5, 0.3, 6, 0.3, 0.5])
     found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
-    assert np.isfinite(found.theta).all()
+    assert np.isfinite([*found.theta, found.condition]).all()
     assert found.at_bound
+    assert not found.certified

@@ -203,12 +203,14 @@ def test_a_task_with_too_few_accuracies_is_left_out_and_the_others_are_fitted() 
     assert "only 2 checkpoints have an accuracy" in model.left_out_["sparse"]
 
 
-def test_a_ladder_of_one_size_is_called_undetermined() -> None:
+def test_a_ladder_of_one_size_is_called_undetermined(tmp_path: Path) -> None:
     model = fitted(synthetic(sizes=(1.9e8,), multiples=(1, 2, 3, 5, 7, 10)))
     row = model.predict_one("quiz", TARGET)
     assert row.status == "unpredictable"
     assert "do not determine" in row.reason
     assert any("not certified" in line for line in model.warnings())
+    model.save(tmp_path / "model.json")
+    assert TwoStage.load(tmp_path / "model.json").predict_one("quiz", TARGET) == row
 
 
 def test_unfinished_runs_are_named_in_the_warnings() -> None:
