@@ -122,6 +122,14 @@ def test_a_fit_does_not_depend_on_the_unit_of_the_loss(scale: float) -> None:
 def test_losses_beyond_the_bounds_give_a_finite_fit_that_says_so() -> None:
     values = 1e-30 * ladder([5, 0.3, 6, 0.3, 0.5])
     found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
-    assert np.isfinite([*found.theta, found.condition]).all()
+    assert np.isfinite(found.theta).all()
     assert found.at_bound
-    assert not found.certified
+
+
+def test_a_link_through_one_accuracy_is_undetermined_by_a_finite_number() -> None:
+    loss = np.linspace(0.7, 1.5, 40)
+    found = fit(LAWS["sigmoid"], [loss[None]], np.full((1, 40), 0.5), Objective())[0]
+    assert found.parameters["b"] == pytest.approx(0.5)
+    assert np.isfinite(found.condition)
+    assert not found.determined
+    assert "do not determine" in found.doubt
