@@ -13,7 +13,8 @@ from evaluation.files import InputError
 
 if TYPE_CHECKING:
     from ladder.runs import RunsFolder
-    from predict.two_stage import Target, TwoStage
+    from predict.task_fit import Target
+    from predict.two_stage import TwoStage
 
 Flag = conf.FlagCreatePairsOff[bool]
 Names = tuple[str, ...]
@@ -388,7 +389,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def parse_target(text: str) -> Target:
     """NAME:PARAMS:TOKENS, counts as 6887575552, 6.89e9 or 6.89B; InputError otherwise."""
-    from predict.two_stage import Target
+    from predict.task_fit import Target
 
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:

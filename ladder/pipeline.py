@@ -17,9 +17,10 @@ from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
 from ladder.truth import check_truth
 from predict.audit import Audit, audit, targets_of
-from predict.laws import get_law
+from predict.chains import least_rungs
 from predict.methods import get_method
-from predict.two_stage import Target, TwoStage, predictions_document
+from predict.task_fit import Target
+from predict.two_stage import TwoStage, predictions_document
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ def check(config: Experiment, plan: Plan, workers: int | None = None) -> None:
     """Raise InputError, before anything is written, for what would fail later on."""
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
-    law = get_law(get_method(config.predict.method).law)
-    if len(plan.rungs) < len(law.parameters):
+    needed = least_rungs(get_method(config.predict.method).chains[0])
+    if len(plan.rungs) < needed:
         raise InputError(
-            f"{config.name}: {len(plan.rungs)} rungs for the {len(law.parameters)} parameters of "
-            f"step 1 ({law.name}); add sizes or multiples"
+            f"{config.name}: {len(plan.rungs)} rungs, and method {config.predict.method} needs "
+            f"{needed}; add sizes or multiples"
         )
 
 

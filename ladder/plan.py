@@ -9,7 +9,7 @@ from evaluation.files import InputError
 from ladder import recipe
 from ladder.config import Experiment, Shape
 from ladder.model import count_params, embedding_params, flops_per_token
-from predict.two_stage import Target
+from predict.task_fit import Target
 
 
 @dataclass(frozen=True)

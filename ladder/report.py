@@ -15,7 +15,8 @@ from ladder.truth import TruthCheck
 from predict.audit import Audit
 from predict.laws import get_law
 from predict.plots import audit_figure, task_figure, to_svg
-from predict.two_stage import Prediction, Target, TaskFit, TwoStage
+from predict.task_fit import Prediction, Target, TaskFit
+from predict.two_stage import TwoStage
 
 
 @dataclass(frozen=True)

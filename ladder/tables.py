@@ -17,7 +17,8 @@ from evaluation.files import InputError, atomic_write, write_json
 
 if TYPE_CHECKING:
     from predict.audit import Audit
-    from predict.two_stage import Target, TwoStage
+    from predict.task_fit import Target
+    from predict.two_stage import TwoStage
 
 
 def check_out(

@@ -2,7 +2,8 @@
 
 from evaluation.records import InputError, read_observations, write_observations
 from predict.audit import Audit, AuditRow, audit
-from predict.two_stage import Prediction, Target, TwoStage
+from predict.task_fit import Prediction, Target
+from predict.two_stage import TwoStage
 
 __all__ = [
     "Audit",

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.two_stage import Prediction, Target, TwoStage
+from predict.task_fit import Prediction, Target
+from predict.two_stage import TwoStage
 
 LAST_ROWS = 5
 """A target's actual value is the mean of its last rows, five at most (arXiv 2412.04403, code)."""

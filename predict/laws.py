@@ -46,6 +46,8 @@ class Law:
     inputs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     evaluate: Callable[[Array, Sequence[Array]], tuple[Array, Array]]
+    output: str = "loss"
+    """What its values are: a `loss`, which falls with scale, or an `accuracy`."""
     default_start: tuple[float, ...] | None = None
     """A start to be tried beside the grid's, in the units of the parameters."""
 
@@ -53,6 +55,11 @@ class Law:
     def names(self) -> tuple[str, ...]:
         """The parameters' names, in order."""
         return tuple(p.name for p in self.parameters)
+
+    @property
+    def size(self) -> int:
+        """How many parameters it has."""
+        return len(self.parameters)
 
     def value(self, theta: Sequence[float] | Array, *inputs: float | Array) -> Array:
         """The law at `inputs` (scalars or arrays of one shape) for one parameter vector."""
@@ -121,6 +128,32 @@ chinchilla = register(
 )
 
 
+def _scaled(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    return _chinchilla(theta, (inputs[0] / 1e9, inputs[1] / 1e11))
+
+
+chinchilla_scaled = register(
+    Law(
+        name="chinchilla_scaled",
+        formula="exp(a) / (N/1e9)^alpha + exp(b) / (D/1e11)^beta + E",
+        source="Hoffmann et al. 2022, section 3.3, in units that part a from alpha and b from beta",
+        inputs=("params", "tokens"),
+        parameters=(
+            Parameter(
+                "a", -200, np.inf, "log of the loss owed to 1e9 params", linear=True, log=True
+            ),
+            Parameter("alpha", 0, np.inf, "exponent of N", grid=_fixed(0.02, 1.4, 18)),
+            Parameter(
+                "b", -200, np.inf, "log of the loss owed to 1e11 tokens", linear=True, log=True
+            ),
+            Parameter("beta", 0, np.inf, "exponent of D", grid=_fixed(0.02, 1.4, 18)),
+            Parameter("E", 0, np.inf, "irreducible loss, unit of the loss", linear=True),
+        ),
+        evaluate=_scaled,
+    )
+)
+
+
 def _compute(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
     log_flops = np.log(6 * inputs[0] * inputs[1])
     a, alpha, floor = (theta[..., i, None] for i in range(3))
@@ -180,6 +213,7 @@ sigmoid = register(
         formula="a / (1 + exp(-k (L - L0))) + b",
         source="arXiv 2412.04403, section 3.2; bounds of its code",
         inputs=("loss",),
+        output="accuracy",
         parameters=(
             Parameter("a", -1, 0, "floor minus ceiling, accuracy", linear=True),
             Parameter("L0", 0, np.inf, "loss at the middle of the climb", grid=_midpoints),
@@ -206,6 +240,7 @@ log_sigmoid = register(
         formula="1 - a log(1 - sigmoid(k (L - L0)))",
         source="arXiv 2412.04403, code, for TaskCE as the feature",
         inputs=("loss",),
+        output="accuracy",
         parameters=(
             Parameter("a", -np.inf, 0, "minus the fall of accuracy per k L", linear=True),
             Parameter("L0", 0, np.inf, "loss where the fall begins", grid=_midpoints),
@@ -266,6 +301,7 @@ log_logistic = register(
         formula="a / (1 + (L / L0)^-k) + b",
         source="the sigmoid's form in log L; bounds as the sigmoid's",
         inputs=("loss",),
+        output="accuracy",
         parameters=_BENDS,
         evaluate=_log_logistic,
     )
@@ -277,7 +313,44 @@ weibull = register(
         formula="a (1 - exp(-(L / L0)^k)) + b",
         source="Weibull's distribution in L; bounds as the sigmoid's",
         inputs=("loss",),
+        output="accuracy",
         parameters=_BENDS,
         evaluate=_weibull,
+    )
+)
+
+
+def _single_step(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    latent, inner = _scaled(theta[..., :5], inputs)
+    drop, ceiling = theta[..., 5, None], theta[..., 6, None]
+    gate = 0.5 * (1 + np.tanh(0.5 * latent))
+    value = drop * gate + ceiling
+    outer = (drop * gate * (1 - gate))[..., None]
+    return value, np.concatenate(
+        (outer * inner, gate[..., None], np.ones_like(value)[..., None]), axis=-1
+    )
+
+
+single_step = register(
+    Law(
+        name="single_step",
+        formula="p / (1 + exp(-(exp(a) / (N/1e9)^alpha + exp(b) / (D/1e11)^beta + E))) + q",
+        source="arXiv 2412.04403, section 5 (one step), its N and D in larger units",
+        inputs=("params", "tokens"),
+        output="accuracy",
+        parameters=(
+            Parameter(
+                "a", -200, np.inf, "log of the latent owed to 1e9 params", grid=_fixed(-3, 1, 3)
+            ),
+            Parameter("alpha", 0, np.inf, "exponent of N", grid=_fixed(0.1, 0.7, 3)),
+            Parameter(
+                "b", -200, np.inf, "log of the latent owed to 1e11 tokens", grid=_fixed(-3, 1, 3)
+            ),
+            Parameter("beta", 0, np.inf, "exponent of D", grid=_fixed(0.1, 0.7, 3)),
+            Parameter("E", -np.inf, np.inf, "latent of a perfect model", grid=_fixed(-6, 0, 5)),
+            Parameter("p", -1, 0, "floor minus ceiling, accuracy", linear=True),
+            Parameter("q", 0, 1, "ceiling, accuracy", linear=True),
+        ),
+        evaluate=_single_step,
     )
 )

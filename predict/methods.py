@@ -10,18 +10,59 @@ from predict.laws import LAWS, get_law
 
 
 @dataclass(frozen=True)
+class NormalPrior:
+    """A normal prior on one parameter of a law."""
+
+    parameter: str
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class Chain:
+    """One way from (params, tokens) to an accuracy.
+
+    `own` goes by the task's own feature, `shared` by the geometric mean of the features of all
+    tasks that move clearly with scale, both through a step 2; `direct` fits a law to the accuracy.
+    """
+
+    kind: str
+    law: str
+    """Step 1's law, of (params, tokens)."""
+    link: str | None
+    """Step 2's law, loss -> accuracy; None for a direct chain."""
+    objective: Objective
+    """Step 1's; with a noise that is re-estimated, delta is in units of it."""
+    priors: tuple[NormalPrior, ...] = ()
+    noise: tuple[float, float] | None = None
+    """Least and greatest relative noise of a rung, estimated in between from the residuals; None
+    leaves residuals unscaled."""
+    votes: bool = True
+    """Whether it predicts the accuracy, or only the loss."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What an interval's half-width is made of, see predict.intervals."""
+
+    climb: float
+    """Error of the form per climb above the top rung."""
+    spread: float
+    """Error per standard deviation between the chains."""
+    level80: float
+    level95: float
+    """Standard errors on either side of an interval."""
+
+
+@dataclass(frozen=True)
 class Method:
-    """Everything that two fits depend on but the data."""
+    """Everything that a prediction depends on but the data; the median of its chains predicts."""
 
     name: str
     source: str
-    law: str
-    """Step 1's law, (params, tokens) -> loss."""
-    link: str
-    """Step 2's law, loss -> accuracy."""
+    chains: tuple[Chain, ...]
     window: int
     """Last evaluated checkpoints of a run whose mean is its step-1 point."""
-    step1: Objective
     step2: Objective
     skip: float
     """Share of a run's first checkpoints that step 2 leaves out, rounded up."""
@@ -29,47 +70,121 @@ class Method:
     """Checkpoints in step 2's trailing mean, fewer at a run's start."""
     ideal_point: bool
     """Whether step 2 is given the point of a perfect model: loss 0, accuracy 1."""
+    reruns_share: bool
+    """Whether runs of the same params and tokens share the weight of one."""
+    widths: Widths
+    loss_widths: Widths
 
+    @property
+    def laws(self) -> tuple[str, ...]:
+        """Names of all laws that it fits, steps 1 first."""
+        links = [c.link for c in self.chains if c.link is not None]
+        return tuple(dict.fromkeys([*(c.law for c in self.chains), *links]))
+
+
+_ROBUST = Objective(delta=2.0, log=True)
+_EXPONENTS = (NormalPrior("alpha", 0.3, 0.05), NormalPrior("beta", 0.3, 0.05))
+_SLOW = (NormalPrior("alpha", 0.15, 0.05), NormalPrior("beta", 0.15, 0.05))
+_NOISE = (0.002, 0.05)
+_OWN = Chain("own", "chinchilla_scaled", "sigmoid", _ROBUST, _EXPONENTS, _NOISE)
+_SHARED = replace(_OWN, kind="shared")
+_DIRECT = Chain("direct", "chinchilla_scaled", None, _ROBUST, _SLOW, _NOISE)
+_PUBLISHED = Chain("own", "chinchilla", "sigmoid", Objective(delta=1e-3, log=True))
+_WIDTHS = Widths(climb=0.2, spread=0.5, level80=1.28, level95=2.2)
 
 METHODS = {
-    "published": Method(
-        name="published",
-        source="arXiv 2412.04403, sections 3.1 and 3.2, and its code",
-        law="chinchilla",
-        link="sigmoid",
-        window=5,
-        step1=Objective(delta=1e-3, log=True),
-        step2=Objective(),
-        skip=0.1,
-        smoothing=5,
-        ideal_point=True,
+    method.name: method
+    for method in (
+        Method(
+            name="default",
+            source="median of three chains, chosen by back-tests: benchmarks/methods.md",
+            chains=(_OWN, _SHARED, _DIRECT),
+            window=5,
+            step2=Objective(),
+            skip=0.1,
+            smoothing=5,
+            ideal_point=True,
+            reruns_share=True,
+            widths=_WIDTHS,
+            loss_widths=_WIDTHS,
+        ),
+        Method(
+            name="published",
+            source="arXiv 2412.04403, sections 3.1 and 3.2, and its code",
+            chains=(_PUBLISHED,),
+            window=5,
+            step2=Objective(),
+            skip=0.1,
+            smoothing=5,
+            ideal_point=True,
+            reruns_share=False,
+            widths=_WIDTHS,
+            loss_widths=_WIDTHS,
+        ),
     )
 }
 """Methods by the name that --method takes."""
 
-DEFAULT = "published"
-"""The method that `default` stands for."""
+
+def _variant(name: str, source: str, *chains: Chain, widths: Widths = _WIDTHS) -> None:
+    METHODS[name] = replace(
+        METHODS["default"], name=name, source=source, chains=chains, widths=widths
+    )
+
+
+_LOSS_ONLY = replace(_OWN, votes=False)
+_variant("own", "the default's first chain alone", _OWN)
+_variant("shared", "the default's second chain alone", _LOSS_ONLY, _SHARED)
+_variant("direct", "the default's third chain alone", _LOSS_ONLY, _DIRECT)
+_variant(
+    "single_step",
+    "arXiv 2412.04403, section 5 (one step): seven parameters at once",
+    _LOSS_ONLY,
+    Chain("direct", "single_step", None, Objective(delta=1e-3, log=True)),
+)
 
 
 def get_method(name: str) -> Method:
     """The method of that name; raises InputError with the names there are."""
-    name = DEFAULT if name == "default" else name
     if name not in METHODS:
-        raise InputError(f"method {name!r}: unknown; there are default, {', '.join(METHODS)}")
+        raise InputError(f"method {name!r}: unknown; there are {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def with_laws(method: Method, law: str | None, link: str | None) -> Method:
-    """The method with another law for step 1 or step 2; its name says so.
+    """The method with another law for step 1 or step 2 of every chain; its name says so.
 
-    Raises InputError for an unknown law, or one that does not fit the step.
+    Priors stay with the law that they were measured for. Raises InputError for an unknown law,
+    or one that does not fit the step.
     """
-    for step, name, inputs in (("law", law, ("params", "tokens")), ("link", link, ("loss",))):
-        if name is not None and get_law(name).inputs != inputs:
-            fitting = ", ".join(other.name for other in LAWS.values() if other.inputs == inputs)
+    for step, name, fits in (("law", law, _is_step1), ("link", link, _is_link)):
+        if name is not None and not fits(get_law(name).name):
+            fitting = ", ".join(other for other in LAWS if fits(other))
             raise InputError(
-                f"--{step} {name}: takes {' and '.join(get_law(name).inputs)}; use one of {fitting}"
+                f"--{step} {name}: takes {' and '.join(get_law(name).inputs)} and gives "
+                f"{get_law(name).output}; use one of {fitting}"
             )
-    law, link = law or method.law, link or method.link
-    changed = [new for new, old in ((law, method.law), (link, method.link)) if new != old]
-    return replace(method, name="+".join((method.name, *changed)), law=law, link=link)
+    if method.name != "default" and link is not None and all(c.link is None for c in method.chains):
+        raise InputError(f"--link {link}: method {method.name} has no step 2")
+    chains, changed = [], []
+    for chain in method.chains:
+        new = chain
+        if law is not None and law != chain.law and chain.kind != "direct":
+            new = replace(new, law=law, priors=())
+            changed.append(law)
+        if link is not None and chain.link is not None and link != chain.link:
+            new = replace(new, link=link)
+            changed.append(link)
+        chains.append(new)
+    if law is not None and law not in [c.law for c in chains]:
+        raise InputError(f"--law {law}: method {method.name} has no step 1 to put it in")
+    name = "+".join(dict.fromkeys((method.name, *changed)))
+    return replace(method, name=name, chains=tuple(chains))
+
+
+def _is_step1(name: str) -> bool:
+    return LAWS[name].inputs == ("params", "tokens") and LAWS[name].output == "loss"
+
+
+def _is_link(name: str) -> bool:
+    return LAWS[name].inputs == ("loss",)

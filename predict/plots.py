@@ -11,7 +11,7 @@ import numpy as np
 
 from predict.audit import AuditRow
 from predict.points import RungPoint
-from predict.two_stage import Prediction, TaskFit
+from predict.task_fit import Prediction, TaskFit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from predict.laws import Array
 from predict.methods import Method
@@ -21,50 +23,100 @@ class RungPoint:
     params: float
     tokens: float
     loss: float
+    """Of the feature, in its unit."""
     accuracy: float | None
+    loss_sd: float | None = None
+    """Standard deviation over the same checkpoints; None for a single one."""
+    accuracy_sd: float | None = None
 
 
+@dataclass(frozen=True)
 class TaskPoints:
     """The points of one task: a mean a run for step 1, smoothed checkpoints for step 2."""
 
-    def __init__(self, rows: pd.DataFrame, method: Method, feature: str) -> None:
-        self.task = str(rows["task"].iloc[0])
-        self.loss_unit = str(rows["loss_unit"].iloc[0]) if feature == "loss" else feature
-        self.chance = _first(rows, "chance")
-        self.instances = _first(rows, "instances")
-        has_accuracy = "accuracy" in rows and rows["accuracy"].notna().any()
-        rungs, losses, accuracies = [], [], []
-        for run, part in rows.groupby("run", sort=False):
-            last = part.tail(method.window)
-            accuracy = float(last["accuracy"].mean()) if has_accuracy else math.nan
-            rungs.append(
-                RungPoint(
-                    run=str(run),
-                    params=float(part["params"].iloc[-1]),
-                    tokens=float(part["tokens"].iloc[-1]),
-                    loss=float(last[feature].mean()),
-                    accuracy=None if math.isnan(accuracy) else accuracy,
-                )
+    rungs: tuple[RungPoint, ...]
+    link_loss: Array
+    link_accuracy: Array
+    link_rung: NDArray[np.intp]
+    """Which rung each of step 2's points comes from."""
+
+
+def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
+    """The points of one task's rows, sorted by run and step; rows without the feature drop out."""
+    values = rows[feature].to_numpy(dtype=float)
+    if "accuracy" in rows:
+        accuracy = rows["accuracy"].to_numpy(dtype=float)
+    else:
+        accuracy = np.full(len(rows), np.nan)
+    kept = np.isfinite(values)
+    runs = rows["run"].to_numpy()[kept]
+    values, accuracy = values[kept], accuracy[kept]
+    params = rows["params"].to_numpy(dtype=float)[kept]
+    tokens = rows["tokens"].to_numpy(dtype=float)[kept]
+    changes = np.flatnonzero(runs[1:] != runs[:-1]) + 1
+    edges = [0, *changes.tolist(), len(runs)] if len(runs) else []
+    rungs, losses, accuracies, origin = [], [], [], []
+    for start, stop in itertools.pairwise(edges):
+        first = max(start, stop - method.window)
+        rungs.append(
+            RungPoint(
+                run=str(runs[start]),
+                params=float(params[stop - 1]),
+                tokens=float(tokens[stop - 1]),
+                loss=float(values[first:stop].mean()),
+                accuracy=_mean(accuracy[first:stop]),
+                loss_sd=_sd(values[first:stop]),
+                accuracy_sd=_sd(accuracy[first:stop]),
             )
-            if has_accuracy:
-                measured = part[part["accuracy"].notna()]
-                # A run with one checkpoint keeps it: final results alone are a ladder too.
-                skipped = min(math.ceil(len(measured) * method.skip), len(measured) - 1)
-                kept = measured.iloc[max(skipped, 0) :]
-                smooth = kept[[feature, "accuracy"]].rolling(method.smoothing, min_periods=1).mean()
-                losses += smooth[feature].tolist()
-                accuracies += smooth["accuracy"].tolist()
-        self.rungs, self.link_loss, self.link_accuracy = rungs, losses, accuracies
+        )
+        measured = np.isfinite(accuracy[start:stop])
+        x, y = values[start:stop][measured], accuracy[start:stop][measured]
+        # A run with one checkpoint keeps it: final results alone are a ladder too.
+        skipped = max(min(math.ceil(len(x) * method.skip), len(x) - 1), 0)
+        losses.append(trailing_mean(x[skipped:], method.smoothing))
+        accuracies.append(trailing_mean(y[skipped:], method.smoothing))
+        origin.append(np.full(len(x) - skipped, len(rungs) - 1))
+    empty = [np.zeros(0)]
+    return TaskPoints(
+        rungs=tuple(rungs),
+        link_loss=np.concatenate(losses or empty),
+        link_accuracy=np.concatenate(accuracies or empty),
+        link_rung=np.concatenate(origin or empty).astype(np.intp),
+    )
 
 
-def padded(lists: Sequence[Sequence[float]]) -> Array:
+def trailing_mean(values: Array, window: int) -> Array:
+    """Mean of each value and the `window` - 1 before it, of fewer at the start."""
+    total = np.cumsum(np.r_[0.0, values])
+    last = np.arange(1, len(values) + 1)
+    first = np.maximum(last - window, 0)
+    return np.asarray((total[last] - total[first]) / (last - first))
+
+
+def rung_weights(rungs: Sequence[RungPoint], method: Method) -> list[float]:
+    """1 a rung; where reruns share, one over the number of rungs of the same params and tokens."""
+    if not method.reruns_share:
+        return [1.0] * len(rungs)
+    sizes = np.log([r.params for r in rungs])
+    lengths = np.log([r.tokens for r in rungs])
+    # Reruns end within a few steps of each other.
+    near = (np.abs(sizes[:, None] - sizes) < 0.01) & (np.abs(lengths[:, None] - lengths) < 0.01)
+    return [1 / int(count) for count in near.sum(axis=1)]
+
+
+def padded(lists: Sequence[Sequence[float] | Array]) -> Array:
     """Lists of unequal length as one array, NaN behind the shorter ones."""
-    width = max(map(len, lists))
-    return np.array([[*values, *[np.nan] * (width - len(values))] for values in lists])
+    result = np.full((len(lists), max(map(len, lists))), np.nan)
+    for row, values in zip(result, lists, strict=True):
+        row[: len(values)] = values
+    return result
 
 
-def _first(rows: pd.DataFrame, column: str) -> float | None:
-    if column not in rows:
-        return None
-    values = rows[column].dropna()
-    return float(values.iloc[0]) if len(values) else None
+def _mean(values: Array) -> float | None:
+    found = values[np.isfinite(values)]
+    return float(found.mean()) if len(found) else None
+
+
+def _sd(values: Array) -> float | None:
+    found = values[np.isfinite(values)]
+    return float(found.std(ddof=1)) if len(found) > 1 else None

@@ -237,7 +237,7 @@ def test_what_would_fail_after_the_training_fails_before_it(
         return fails(capsys, "run", tiny_config, "--runs", tmp_path / "runs", *arguments)
 
     assert "method 'foo': unknown" in refused("predict.method=foo")
-    assert "4 rungs for the 5 parameters" in refused(
+    assert "4 rungs, and method published needs 5" in refused(
         "ladder.sizes=[a]", "ladder.multiples=[1,2,3,4]"
     )
     assert "multiples" in refused("ladder.multiples=[0]")

@@ -111,7 +111,7 @@ def test_a_task_at_chance_is_called_unpredictable() -> None:
 
 def test_fewer_rungs_than_parameters_are_refused() -> None:
     table = synthetic(sizes=(1.9e8,))
-    with pytest.raises(InputError, match="5 parameters and only 4 rungs"):
+    with pytest.raises(InputError, match="needs 5 rungs and there are 4"):
         fitted(table)
 
 
@@ -229,7 +229,7 @@ def test_another_law_or_link_takes_the_place_of_the_methods(tmp_path: Path) -> N
         TwoStage.load(tmp_path / "model.json").predict(7e9, 4e12).equals(model.predict(7e9, 4e12))
     )
     assert fitted(table, law="chinchilla").method.name == "published"
-    with pytest.raises(InputError, match=r"--law sigmoid: takes loss; use one of chinchilla"):
+    with pytest.raises(InputError, match=r"--law sigmoid: takes loss and gives accuracy; use one of chinchilla"):
         TwoStage("published", law="sigmoid")
     with pytest.raises(InputError, match="law 'cubic': unknown"):
         TwoStage("published", link="cubic")

@@ -1,0 +1,181 @@
+"""Fits the chains of a method, (params, tokens) -> feature -> accuracy, for all tasks at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from predict.fit import Fit, Prior, fit
+from predict.laws import Array, Law, get_law
+from predict.methods import Chain, Method
+from predict.points import RungPoint, TaskPoints, padded, rung_weights
+
+SURE = 1e-4
+"""Least error rate that a direct chain sees; a law of logarithms has no place for none."""
+
+
+@dataclass(frozen=True)
+class ChainFit:
+    """One chain fitted to one task."""
+
+    kind: str
+    step1: Fit
+    step2: Fit | None
+    """None for a direct chain, and for a task without an accuracy."""
+
+    def feature(self, params: float, tokens: float) -> float:
+        """What step 1 predicts: a loss, or an error rate or accuracy of a direct chain."""
+        return _at(self.step1, params, tokens)[0]
+
+    def accuracy_at(self, feature: float) -> float | None:
+        """The accuracy that goes with step 1's value, in [0, 1]; None for an LM set."""
+        if self.kind == "direct":
+            value = feature if get_law(self.step1.law).output == "accuracy" else 1 - feature
+        elif self.step2 is None:
+            return None
+        else:
+            value = _at(self.step2, feature)[0]
+        return float(np.clip(value, 0, 1))
+
+    def accuracy(self, params: float, tokens: float) -> float | None:
+        """The chain's prediction."""
+        return self.accuracy_at(self.feature(params, tokens))
+
+    def feature_variance(self, params: float, tokens: float) -> float:
+        """Variance of step 1's value owed to its parameters; infinite where not determined."""
+        return _variance(self.step1, _at(self.step1, params, tokens)[1])
+
+    def accuracy_variance(self, params: float, tokens: float) -> float:
+        """Variance of the prediction owed to the parameters of both steps (delta method)."""
+        spread = self.feature_variance(params, tokens)
+        if self.step2 is None:
+            return spread
+        feature = self.feature(params, tokens)
+        width = 1e-5 * max(abs(feature), 1e-12)
+        high, low = (_at(self.step2, feature + side)[0] for side in (width, -width))
+        slope = (high - low) / (2 * width)
+        carried = spread * slope**2 if slope else 0.0
+        return carried + _variance(self.step2, _at(self.step2, feature)[1])
+
+
+def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> dict[str, ChainFit]:
+    """Fit one chain to the tasks that have what it needs; the others are not in the result."""
+    law = get_law(chain.law)
+    usable = {
+        task: rungs
+        for task, found in points.items()
+        if len(rungs := _usable(chain, found)) >= least_rungs(chain)
+    }
+    if not usable:
+        return {}
+    fits = _fit_step1(chain, law, method, usable)
+    links: dict[str, Fit] = {}
+    if chain.link is not None:
+        links = _fit_step2(get_law(chain.link), method, {t: points[t] for t in usable})
+    return {task: ChainFit(chain.kind, fits[task], links.get(task)) for task in usable}
+
+
+def least_rungs(chain: Chain) -> int:
+    """How many rungs a chain needs: one a parameter of step 1 that no prior speaks about."""
+    return len(get_law(chain.law).parameters) - len(chain.priors)
+
+
+def least_checkpoints(chain: Chain, method: Method) -> int:
+    """How many checkpoints with an accuracy a chain's step 2 needs."""
+    if chain.link is None:
+        return 0
+    return len(get_law(chain.link).parameters) - method.ideal_point
+
+
+def _usable(chain: Chain, points: TaskPoints) -> list[RungPoint]:
+    if chain.kind != "direct":
+        return list(points.rungs)
+    return [rung for rung in points.rungs if rung.accuracy is not None]
+
+
+def _fit_step1(
+    chain: Chain, law: Law, method: Method, usable: dict[str, list[RungPoint]]
+) -> dict[str, Fit]:
+    # A shared feature is the same for every task: problems that are equal are fitted once.
+    keys = {
+        task: tuple((r.params, r.tokens, _value(chain, law, r)) for r in rungs)
+        for task, rungs in usable.items()
+    }
+    first = {key: task for task, key in reversed(keys.items())}
+    params, tokens, values = (padded([[row[i] for row in key] for key in first]) for i in range(3))
+    weights = padded([rung_weights(usable[task], method) for task in first.values()])
+    # A padded point repeats the first with no weight.
+    filled = [np.where(np.isfinite(x), x, x[:, :1]) for x in (params, tokens, values)]
+    fits = fit(
+        law,
+        filled[:2],
+        filled[2],
+        chain.objective,
+        weights=np.nan_to_num(weights),
+        noise=chain.noise,
+        prior=_prior(chain, law),
+    )
+    by_key = dict(zip(first, fits, strict=True))
+    return {task: by_key[key] for task, key in keys.items()}
+
+
+def _value(chain: Chain, law: Law, rung: RungPoint) -> float:
+    if chain.kind != "direct":
+        return rung.loss
+    accuracy = rung.accuracy if rung.accuracy is not None else math.nan
+    if law.output == "accuracy":
+        return max(accuracy, SURE)
+    return max(1 - accuracy, SURE)
+
+
+def _prior(chain: Chain, law: Law) -> Prior:
+    mean, sd = np.zeros(len(law.parameters)), np.full(len(law.parameters), np.inf)
+    for prior in chain.priors:
+        index = law.names.index(prior.parameter)
+        mean[index], sd[index] = prior.mean, prior.sd
+    return Prior(mean, sd)
+
+
+def _fit_step2(law: Law, method: Method, points: dict[str, TaskPoints]) -> dict[str, Fit]:
+    ideal = [[0.0], [1.0]] if method.ideal_point else [[], []]
+    chosen = [t for t, p in points.items() if len(p.link_loss) + len(ideal[0]) >= law.size]
+    if not chosen:
+        return {}
+    losses = padded([np.r_[points[t].link_loss, ideal[0]] for t in chosen])
+    accuracies = padded([np.r_[points[t].link_accuracy, ideal[1]] for t in chosen])
+    # The ideal point is a cluster of its own.
+    clusters = padded([np.r_[points[t].link_rung, [-1.0] * len(ideal[0])] for t in chosen])
+    weights = np.isfinite(losses).astype(float)
+    # A padded point repeats the task's first, so that grids see only real losses.
+    losses = np.where(weights > 0, losses, losses[:, :1])
+    accuracies = np.where(weights > 0, accuracies, accuracies[:, :1])
+    fits = fit(
+        law,
+        [losses],
+        accuracies,
+        method.step2,
+        weights=weights,
+        clusters=np.nan_to_num(clusters, nan=-2).astype(np.intp),
+    )
+    return dict(zip(chosen, fits, strict=True))
+
+
+def _at(law_fit: Fit, *inputs: float) -> tuple[float, Array]:
+    arrays = [np.array([x], dtype=float) for x in inputs]
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        value, gradient = get_law(law_fit.law).evaluate(law_fit.theta, arrays)
+    return float(value[0]), gradient[0]
+
+
+def _variance(law_fit: Fit, gradient: Array) -> float:
+    if not law_fit.covariance:
+        return math.inf
+    return float(gradient @ np.array(law_fit.covariance) @ gradient)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the middle two."""
+    return float(np.median(values))

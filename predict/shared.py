@@ -1,0 +1,39 @@
+"""One feature for every task: the mean log loss of all tasks that move clearly with scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+WEAK = 6.0
+"""Range of a feature's logarithm over the ladder, in units of a rung's noise, below which its task
+does not move clearly with scale. Measured in benchmarks/methods.md: real tasks that the loss
+predicts have 11 and more, flat and barely falling ones below 6."""
+
+COVERAGE = 0.9
+"""Share of the ladder's evaluations that a task must have taken part in to be pooled."""
+
+
+def pooled_tasks(table: pd.DataFrame, feature: str, signals: Mapping[str, float]) -> list[str]:
+    """Tasks whose feature moves clearly and was measured at nearly every evaluation."""
+    strong = [task for task, signal in signals.items() if signal >= WEAK]
+    rows = table[table["task"].isin(strong) & table[feature].notna()]
+    evaluations = rows[["run", "step"]].drop_duplicates()
+    counts = rows.groupby("task", sort=False)["step"].size()
+    return [task for task in strong if counts[task] >= COVERAGE * len(evaluations)]
+
+
+def shared_feature(table: pd.DataFrame, feature: str, tasks: list[str]) -> pd.Series:
+    """The tasks' geometric mean feature at each row's (run, step); NaN where a task lacks it."""
+    rows = table[table["task"].isin(tasks)]
+    logs = np.log(rows[feature].to_numpy(dtype=float))
+    keyed = pd.DataFrame(
+        {"run": rows["run"].to_numpy(), "step": rows["step"].to_numpy(), "v": logs}
+    )
+    groups = keyed.dropna().groupby(["run", "step"], sort=False)["v"]
+    means, counts = groups.mean(), groups.size()
+    means = means[counts == len(tasks)]
+    index = pd.MultiIndex.from_frame(table[["run", "step"]])
+    return pd.Series(np.exp(means.reindex(index).to_numpy()), index=table.index)

@@ -1,0 +1,264 @@
+"""One task's fitted chains, and the prediction they make together for a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from predict.chains import ChainFit
+from predict.fit import Fit
+from predict.intervals import Interval, Uncertainty, interval, sampling_noise
+from predict.methods import Method
+from predict.points import RungPoint
+from predict.shared import WEAK
+
+TOO_WIDE = 0.15
+"""Half-width of the 80% interval, in accuracy, from which a number says too little to be one."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model to be predicted; params as N in the observations table, tokens trained on."""
+
+    name: str
+    params: float
+    tokens: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One task's prediction for one target; accuracies in [0, 1], loss in the task's unit."""
+
+    task: str
+    target: str
+    params: float
+    tokens: float
+    predicted: float | None
+    """None for a task without an accuracy, an LM validation set."""
+    loss_predicted: float
+    status: str
+    """`ok`, `extrapolated` or `unpredictable`."""
+    reason: str
+    lower80: float | None = None
+    upper80: float | None = None
+    lower95: float | None = None
+    upper95: float | None = None
+    loss_lower80: float | None = None
+    loss_upper80: float | None = None
+
+
+@dataclass(frozen=True)
+class TaskFit:
+    """One task's fitted chains and the points that they were fitted to."""
+
+    task: str
+    loss_unit: str
+    chance: float | None
+    instances: int | None
+    rungs: tuple[RungPoint, ...]
+    chains: tuple[ChainFit, ...]
+    """The first goes by the task's own loss."""
+    votes: tuple[str, ...]
+    """Kinds of the chains whose median predicts; empty for a task without an accuracy."""
+    link_loss: tuple[float, ...] = field(repr=False)
+    link_accuracy: tuple[float, ...] = field(repr=False)
+
+    @property
+    def step1(self) -> Fit:
+        """The own chain's first fit."""
+        return self.chains[0].step1
+
+    @property
+    def step2(self) -> Fit | None:
+        """The own chain's second fit; None for a task without an accuracy."""
+        return self.chains[0].step2
+
+    @property
+    def signal(self) -> float:
+        """How clearly the loss moves over the ladder, see `signal`."""
+        return signal(self.rungs, self.step1)
+
+    @property
+    def top_rung(self) -> RungPoint:
+        """The costliest rung, by 6ND; of those with an accuracy, if there are any."""
+        scored = [r for r in self.rungs if r.accuracy is not None]
+        return max(scored or self.rungs, key=lambda r: r.params * r.tokens)
+
+    def loss(self, params: float, tokens: float) -> float:
+        """Step 1: the predicted loss, in the task's unit."""
+        return self.chains[0].feature(params, tokens)
+
+    def accuracy(self, loss: float) -> float | None:
+        """Step 2: the accuracy that goes with a loss; None for an LM set."""
+        return None if self.step2 is None else self.chains[0].accuracy_at(loss)
+
+    def steps(self) -> list[tuple[str, Fit]]:
+        """The fits there are, by the step's name."""
+        named = []
+        for chain in self.chains:
+            prefix = "" if chain.kind == "own" else f"{chain.kind} chain, "
+            named.append((f"{prefix}step 1", chain.step1))
+            if chain.step2 is not None:
+                named.append((f"{prefix}step 2", chain.step2))
+        return named
+
+    def warnings(self) -> list[str]:
+        """What a reader of these fits must know, one line each."""
+        lines = []
+        for step, law_fit in self.steps():
+            if not law_fit.certified:
+                lines.append(f"{self.task}, {step}: {law_fit.doubt}")
+            if law_fit.at_bound:
+                lines.append(f"{self.task}, {step}: at a bound: {', '.join(law_fit.at_bound)}")
+        return lines
+
+    def chain_values(self, target: Target) -> dict[str, float]:
+        """What each voting chain predicts, by its kind."""
+        values = {
+            chain.kind: chain.accuracy(target.params, target.tokens)
+            for chain in self.chains
+            if chain.kind in self.votes
+        }
+        return {kind: v for kind, v in values.items() if v is not None and math.isfinite(v)}
+
+    def predict(self, target: Target, method: Method) -> Prediction:
+        """The prediction, its intervals, and whether it can be relied on."""
+        loss = self.loss(target.params, target.tokens)
+        loss_bounds = self._loss_interval(target, method, loss)
+        values = self.chain_values(target)
+        predicted = bounds = None
+        if values:
+            predicted = float(np.median(list(values.values())))
+            error = self.uncertainty(target, values).standard_error(method.widths)
+            if math.isfinite(error):
+                bounds = interval(predicted, error, method.widths, 0.0, 1.0)
+        status, reason = self._status(target, loss, bounds)
+        return Prediction(
+            task=self.task,
+            target=target.name,
+            params=target.params,
+            tokens=target.tokens,
+            predicted=predicted,
+            loss_predicted=loss,
+            status=status,
+            reason=reason,
+            lower80=bounds.lower80 if bounds else None,
+            upper80=bounds.upper80 if bounds else None,
+            lower95=bounds.lower95 if bounds else None,
+            upper95=bounds.upper95 if bounds else None,
+            loss_lower80=loss_bounds.lower80 if loss_bounds else None,
+            loss_upper80=loss_bounds.upper80 if loss_bounds else None,
+        )
+
+    def uncertainty(self, target: Target, values: dict[str, float]) -> Uncertainty:
+        """The parts of the accuracy's standard error, from what each chain predicts."""
+        predicted = float(np.median(list(values.values())))
+        variances = [
+            chain.accuracy_variance(target.params, target.tokens)
+            for chain in self.chains
+            if chain.kind in values
+        ]
+        determined = [v for v in variances if math.isfinite(v)]
+        top = self.top_rung
+        return Uncertainty(
+            parameters=math.sqrt(np.median(determined)) if determined else math.inf,
+            spread=float(np.std(list(values.values()))),
+            climb=abs(predicted - (top.accuracy or 0.0)),
+            noise=sampling_noise(predicted, self.instances, top.accuracy_sd),
+        )
+
+    def _loss_interval(self, target: Target, method: Method, loss: float) -> Interval | None:
+        top = self.top_rung
+        variance = self.chains[0].feature_variance(target.params, target.tokens)
+        parts = Uncertainty(
+            parameters=math.sqrt(variance),
+            spread=0.0,
+            climb=abs(loss - top.loss),
+            noise=top.loss_sd or 0.0,
+        )
+        error = parts.standard_error(method.loss_widths)
+        if not math.isfinite(error):
+            return None
+        return interval(loss, error, method.loss_widths, 0.0, math.inf)
+
+    def _status(self, target: Target, loss: float, bounds: Interval | None) -> tuple[str, str]:
+        """Whether a prediction can be relied on, and why not."""
+        if why := self._why_not(target, bounds):
+            return "unpredictable", why
+        if not self.votes:
+            return "ok", ""
+        low = min((x for x in self.link_loss if x > 0), default=0.0)
+        high = max(self.link_loss, default=math.inf)
+        weak = ""
+        if self.signal < WEAK:
+            weak = (
+                f"its own loss hardly moves, {self.signal:.1f} times its noise over the ladder, "
+                f"so that it goes by {' and '.join(self.votes)} alone"
+            )
+        if not low <= loss <= high:
+            where = (
+                f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to {high:.4g}"
+            )
+            return "extrapolated", "; ".join(filter(None, (where, weak)))
+        return "ok", weak
+
+    def _why_not(self, target: Target, bounds: Interval | None) -> str:
+        if not self.step1.determined and set(self.votes) <= {"own"}:
+            return f"step 1: {self.step1.doubt}"
+        ratios = [r.tokens / r.params for r in self.rungs]
+        ratio = target.tokens / target.params
+        if max(ratios) < 1.1 * min(ratios) and not 0.8 < ratio / ratios[0] < 1.25:
+            return (
+                f"every rung has {ratios[0]:.3g} tokens a parameter and the target {ratio:.3g}: "
+                "params cannot be told from tokens; vary the multiple"
+            )
+        if not self.votes:
+            return ""
+        if why := self._no_climb():
+            return why
+        if self.votes == ("own",) and self.signal < WEAK:
+            return (
+                f"its loss hardly moves, {self.signal:.1f} times its noise over the ladder; "
+                "there is no other feature to go by"
+            )
+        if bounds is None:
+            return "no chain's parameters are determined; vary params and tokens more"
+        half = (bounds.upper80 - bounds.lower80) / 2
+        if half > TOO_WIDE:
+            return f"the 80% interval is {200 * half:.0f} points wide"
+        return ""
+
+    def _no_climb(self) -> str:
+        """Why the accuracy does not rise clearly with scale; empty where it does."""
+        scored = sorted(
+            (r.params * r.tokens, r.accuracy) for r in self.rungs if r.accuracy is not None
+        )
+        flops = np.log([cost for cost, _ in scored])
+        accuracy = np.array([value for _, value in scored])
+        quarter = accuracy[-max(len(accuracy) // 4, 1) :]
+        top = float(np.median(quarter))
+        if self.chance is not None:
+            noise = sampling_noise(self.chance, self.instances, None)
+            if top <= self.chance + 2 * noise:
+                return (
+                    f"the costliest rungs' accuracy, {top:.3f}, is within two standard errors of "
+                    f"chance, {self.chance:.3f}"
+                )
+        if np.ptp(flops) > 0 and len(scored) > 3:
+            slope, rest = np.polyfit(flops, accuracy, 1, full=True)[:2]
+            left = float(rest[0]) if len(rest) else 0.0
+            deviation = math.sqrt(left / (len(scored) - 2)) / float(
+                np.std(flops) * math.sqrt(len(scored))
+            )
+            if slope[0] <= 2 * deviation:
+                return "its accuracy does not rise clearly through the ladder"
+        return ""
+
+
+def signal(rungs: Sequence[RungPoint], step1: Fit) -> float:
+    """Range of the logarithm of the rungs' losses over a rung's noise about step 1, .2% or more."""
+    losses = [r.loss for r in rungs]
+    return math.log(max(losses) / min(losses)) / max(step1.relative_rms, 0.002)
