@@ -194,7 +194,7 @@ def fit(
 
 def _condensed(problem: _Problem) -> _Problem:
     """Many points along one input as CONDENSED means of neighbours, to bring starts near."""
-    count, _, width = problem.values.shape
+    width = problem.values.shape[-1]
     if len(problem.inputs) > 1 or width <= 2 * CONDENSED:
         return problem
     order = problem.inputs[0].argsort(axis=-1, kind="stable")

@@ -9,6 +9,9 @@ import numpy as np
 
 from predict.methods import Widths
 
+LEVEL80, LEVEL95 = 1.2816, 1.96
+"""Standard errors on either side of an interval, of the normal distribution."""
+
 
 @dataclass(frozen=True)
 class Uncertainty:
@@ -26,7 +29,10 @@ class Uncertainty:
     def standard_error(self, widths: Widths) -> float:
         """All parts together, as independent ones."""
         return math.hypot(
-            self.parameters, widths.spread * self.spread, widths.climb * self.climb, self.noise
+            widths.parameters * self.parameters,
+            widths.spread * self.spread,
+            widths.climb * self.climb,
+            self.noise,
         )
 
 
@@ -40,16 +46,14 @@ class Interval:
     upper95: float
 
 
-def interval(
-    value: float, standard_error: float, widths: Widths, low: float, high: float
-) -> Interval:
+def interval(value: float, standard_error: float, low: float, high: float) -> Interval:
     """Symmetric intervals about the value, cut to [low, high]."""
 
     def bounds(level: float) -> tuple[float, float]:
         half = level * standard_error
         return tuple(float(np.clip(value + sign * half, low, high)) for sign in (-1, 1))  # type: ignore[return-value]
 
-    return Interval(*bounds(widths.level80), *bounds(widths.level95))
+    return Interval(*bounds(LEVEL80), *bounds(LEVEL95))
 
 
 def sampling_noise(accuracy: float, instances: int | None, checkpoint_sd: float | None) -> float:

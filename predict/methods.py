@@ -49,9 +49,8 @@ class Widths:
     """Error of the form per climb above the top rung."""
     spread: float
     """Error per standard deviation between the chains."""
-    level80: float
-    level95: float
-    """Standard errors on either side of an interval."""
+    parameters: float
+    """Error per standard error of the fitted parameters."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,6 @@ _OWN = Chain("own", "chinchilla_scaled", "sigmoid", _ROBUST, _EXPONENTS, _NOISE)
 _SHARED = replace(_OWN, kind="shared")
 _DIRECT = Chain("direct", "chinchilla_scaled", None, _ROBUST, _SLOW, _NOISE)
 _PUBLISHED = Chain("own", "chinchilla", "sigmoid", Objective(delta=1e-3, log=True))
-_WIDTHS = Widths(climb=0.2, spread=0.5, level80=1.28, level95=2.2)
 
 METHODS = {
     method.name: method
@@ -105,8 +103,8 @@ METHODS = {
             smoothing=5,
             ideal_point=True,
             reruns_share=True,
-            widths=_WIDTHS,
-            loss_widths=_WIDTHS,
+            widths=Widths(climb=0.15, spread=0.33, parameters=0.38),
+            loss_widths=Widths(climb=0.08, spread=0, parameters=1.1),
         ),
         Method(
             name="published",
@@ -118,29 +116,30 @@ METHODS = {
             smoothing=5,
             ideal_point=True,
             reruns_share=False,
-            widths=_WIDTHS,
-            loss_widths=_WIDTHS,
+            widths=Widths(climb=0.27, spread=0, parameters=0.8),
+            loss_widths=Widths(climb=0.3, spread=0, parameters=0.2),
         ),
     )
 }
 """Methods by the name that --method takes."""
 
 
-def _variant(name: str, source: str, *chains: Chain, widths: Widths = _WIDTHS) -> None:
+def _variant(name: str, source: str, chains: tuple[Chain, ...], widths: Widths) -> None:
     METHODS[name] = replace(
         METHODS["default"], name=name, source=source, chains=chains, widths=widths
     )
 
 
 _LOSS_ONLY = replace(_OWN, votes=False)
-_variant("own", "the default's first chain alone", _OWN)
-_variant("shared", "the default's second chain alone", _LOSS_ONLY, _SHARED)
-_variant("direct", "the default's third chain alone", _LOSS_ONLY, _DIRECT)
+_SINGLE_STEP = Chain("direct", "single_step", None, Objective(delta=1e-3, log=True))
+_variant("own", "the default's first chain alone", (_OWN,), Widths(0.15, 0, 0.4))
+_variant("shared", "the default's second chain alone", (_LOSS_ONLY, _SHARED), Widths(0.13, 0, 0.7))
+_variant("direct", "the default's third chain alone", (_LOSS_ONLY, _DIRECT), Widths(0.3, 0, 2.5))
 _variant(
     "single_step",
     "arXiv 2412.04403, section 5 (one step): seven parameters at once",
-    _LOSS_ONLY,
-    Chain("direct", "single_step", None, Objective(delta=1e-3, log=True)),
+    (_LOSS_ONLY, _SINGLE_STEP),
+    Widths(0.4, 0, 0.1),
 )
 
 

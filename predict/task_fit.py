@@ -134,7 +134,7 @@ class TaskFit:
             predicted = float(np.median(list(values.values())))
             error = self.uncertainty(target, values).standard_error(method.widths)
             if math.isfinite(error):
-                bounds = interval(predicted, error, method.widths, 0.0, 1.0)
+                bounds = interval(predicted, error, 0.0, 1.0)
         status, reason = self._status(target, loss, bounds)
         return Prediction(
             task=self.task,
@@ -170,19 +170,19 @@ class TaskFit:
             noise=sampling_noise(predicted, self.instances, top.accuracy_sd),
         )
 
-    def _loss_interval(self, target: Target, method: Method, loss: float) -> Interval | None:
+    def loss_uncertainty(self, target: Target) -> Uncertainty:
+        """The parts of the loss's standard error, in its unit."""
         top = self.top_rung
-        variance = self.chains[0].feature_variance(target.params, target.tokens)
-        parts = Uncertainty(
-            parameters=math.sqrt(variance),
+        return Uncertainty(
+            parameters=math.sqrt(self.chains[0].feature_variance(target.params, target.tokens)),
             spread=0.0,
-            climb=abs(loss - top.loss),
+            climb=abs(self.loss(target.params, target.tokens) - top.loss),
             noise=top.loss_sd or 0.0,
         )
-        error = parts.standard_error(method.loss_widths)
-        if not math.isfinite(error):
-            return None
-        return interval(loss, error, method.loss_widths, 0.0, math.inf)
+
+    def _loss_interval(self, target: Target, method: Method, loss: float) -> Interval | None:
+        error = self.loss_uncertainty(target).standard_error(method.loss_widths)
+        return interval(loss, error, 0.0, math.inf) if math.isfinite(error) else None
 
     def _status(self, target: Target, loss: float, bounds: Interval | None) -> tuple[str, str]:
         """Whether a prediction can be relied on, and why not."""

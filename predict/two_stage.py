@@ -69,7 +69,7 @@ class TwoStage:
         Tasks that no rung measured are left out, with the reason in `left_out_`. Raises
         InputError where rungs are fewer than step 1's parameters, or nothing matches.
         """
-        table = self._fitted_rows(observations)
+        table = self.fitted_rows(observations)
         self.pooled_ = []
         counts = table.groupby("task", sort=False)["run"].nunique()
         own = self.method.chains[0]
@@ -82,7 +82,7 @@ class TwoStage:
             )
         self.left_out_ = {
             task: "no rung measured it"
-            for task in _matching(observations["task"].unique(), self.tasks, "task")
+            for task in matching(observations["task"].unique(), self.tasks, "task")
             if task not in counts.index
         }
         short = counts[counts < needed]
@@ -235,7 +235,8 @@ class TwoStage:
         if not self.fits_:
             raise InputError("the predictor is not fitted; call fit(observations) first")
 
-    def _fitted_rows(self, observations: pd.DataFrame) -> pd.DataFrame:
+    def fitted_rows(self, observations: pd.DataFrame) -> pd.DataFrame:
+        """The rows that `fit` would use: finished rungs, chosen tasks, a feature above 0."""
         table = observations
         own = {column.name for column in COLUMNS} - {"loss"}
         if self.feature in own:
@@ -250,13 +251,13 @@ class TwoStage:
             raise InputError(f"feature {self.feature!r}: not a column of numbers")
         if self.rungs:
             table = table[table["role"] != "target"]
-            table = table[table["run"].isin(_matching(table["run"].unique(), self.rungs, "run"))]
+            table = table[table["run"].isin(matching(table["run"].unique(), self.rungs, "run"))]
         else:
             table = table[table["role"] == "ladder"]
             if not len(table):
                 raise InputError("no run has the role ladder; name the rungs with --rungs")
         if self.tasks:
-            table = table[table["task"].isin(_matching(table["task"].unique(), self.tasks, "task"))]
+            table = table[table["task"].isin(matching(table["task"].unique(), self.tasks, "task"))]
         finished = table.groupby("run")["final"].transform("any")
         self.unfinished_ = sorted(set(table.loc[~finished, "run"]))
         table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
@@ -271,7 +272,7 @@ def _reasons(left_out: dict[str, str]) -> str:
     return "; ".join(f"{task}, {why}" for task, why in list(left_out.items())[:3])
 
 
-def _matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[str]:
+def matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[str]:
     """The names that a pattern matches, all without one; InputError for one that matches none."""
     known = list(names)
     for pattern in patterns:

@@ -229,7 +229,9 @@ def test_another_law_or_link_takes_the_place_of_the_methods(tmp_path: Path) -> N
         TwoStage.load(tmp_path / "model.json").predict(7e9, 4e12).equals(model.predict(7e9, 4e12))
     )
     assert fitted(table, law="chinchilla").method.name == "published"
-    with pytest.raises(InputError, match=r"--law sigmoid: takes loss and gives accuracy; use one of chinchilla"):
+    with pytest.raises(
+        InputError, match=r"--law sigmoid: takes loss and gives accuracy; use one of chinchilla"
+    ):
         TwoStage("published", law="sigmoid")
     with pytest.raises(InputError, match="law 'cubic': unknown"):
         TwoStage("published", link="cubic")
