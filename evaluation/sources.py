@@ -1,9 +1,8 @@
-"""Importers: evaluation logs that others wrote -> observations."""
+"""The evaluation logs of allenai/OLMo-ladder -> observations."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,10 +103,6 @@ def import_olmo_ladder(path: Path) -> Imported:
         frames.append(_read_run(file, size))
     table = pd.concat(frames, ignore_index=True)
     return Imported(validate(table, str(folder)), tuple(left_out))
-
-
-SOURCES: dict[str, Callable[[Path], Imported]] = {"olmo-ladder": import_olmo_ladder}
-"""Importers by the name that `ladder import` takes."""
 
 
 def _log_folders(path: Path) -> list[Path]:

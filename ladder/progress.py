@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ladder.tables import duration, note
 
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from ladder.runs import RunsFolder
 
 Watch = Callable[["RunsFolder", "Plan"], None]
+
+
+Item = TypeVar("Item")
+
+
+def steps(label: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
+    """A function that goes through items, with a bar and the time left on a terminal."""
+
+    def watch(items: Sequence[Item]) -> Iterable[Item]:
+        if not sys.stderr.isatty():
+            return items
+        from rich.console import Console
+        from rich.progress import track
+
+        return track(items, label, console=Console(stderr=True), transient=True)
+
+    return watch
 
 
 @contextmanager

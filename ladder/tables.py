@@ -17,25 +17,31 @@ from evaluation.files import InputError, atomic_write, write_json
 
 if TYPE_CHECKING:
     from predict.audit import Audit
-    from predict.task_fit import Target
+    from predict.backtest import Backtest
+    from predict.curve import Curve
+    from predict.noise import TaskNoise
+    from predict.task_fit import Prediction, Target
     from predict.two_stage import TwoStage
 
 
 def check_out(
-    out: Path | None, source: Path | None = None, endings: tuple[str, ...] = (".json", ".csv")
+    out: Path | None,
+    source: Path | None = None,
+    endings: tuple[str, ...] = (".json", ".csv"),
+    option: str = "--out",
 ) -> None:
     """Raise InputError, before any work is done, where --out cannot or must not be written.
 
     `source` is the file that is read, never to be overwritten.
     """
     if out is not None and out.suffix not in endings:
-        raise InputError(f"--out {out}: must end in {' or '.join(endings)}")
+        raise InputError(f"{option} {out}: must end in {' or '.join(endings)}")
     if out is not None and not out.parent.is_dir():
-        raise InputError(f"--out {out}: the folder {out.parent} does not exist; make it first")
+        raise InputError(f"{option} {out}: the folder {out.parent} does not exist; make it first")
     if out is not None and out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file")
+        raise InputError(f"{option} {out}: is a folder; name a file")
     if out is not None and source is not None and out.exists() and out.samefile(source):
-        raise InputError(f"--out {out}: is the table that is read; name another file")
+        raise InputError(f"{option} {out}: is the table that is read; name another file")
 
 
 def emit(
@@ -108,16 +114,37 @@ def warn(model: TwoStage, targets: Sequence[Target]) -> None:
         note(f"left out, {why}: {_some(tasks)}")
 
 
-def show_audit(audited: Audit, model: TwoStage) -> None:
+def span(lower: float | None, upper: float | None) -> str:
+    """An interval of accuracies in points; empty for none."""
+    return "" if lower is None or upper is None else f"{100 * lower:.1f}-{100 * upper:.1f}"
+
+
+def loss_span(lower: float | None, upper: float | None) -> str:
+    """An interval of losses; empty for none."""
+    return "" if lower is None or upper is None else f"{lower:.3f}-{upper:.3f}"
+
+
+def why(predictions: Sequence[Prediction]) -> list[str]:
+    """The reasons behind what is unpredictable or goes by other chains, a line a task."""
+    lines: dict[str, None] = {}
+    for p in predictions:
+        if p.status == "unpredictable" or (p.status == "ok" and p.reason):
+            lines[f"{p.task}: {p.status}, {p.reason}"] = None
+    return list(lines)
+
+
+def show_audit(audited: Audit, method: str) -> None:
     """Print predicted against actual, accuracies and errors in points."""
     show(
-        f"predicted against actual, method {model.method.name}; accuracy and errors in points",
+        f"predicted against actual, method {method}; accuracy and errors in points",
         (
             "task",
             "target",
             "predicted",
+            "80%",
             "actual",
             "error",
+            "relative",
             "step 1",
             "step 2",
             "top rung",
@@ -130,8 +157,10 @@ def show_audit(audited: Audit, model: TwoStage) -> None:
                 row.prediction.task,
                 row.prediction.target,
                 points(row.prediction.predicted),
+                span(row.prediction.lower80, row.prediction.upper80),
                 points(row.actual),
                 points(row.error, signed=True),
+                "" if row.relative_error is None else f"{row.relative_error:+.1%}",
                 points(row.step1_error, signed=True),
                 points(row.step2_error, signed=True),
                 points(row.top_rung),
@@ -142,8 +171,125 @@ def show_audit(audited: Audit, model: TwoStage) -> None:
             for row in audited.rows
         ],
     )
-    if audited.mean_abs_error is not None:
-        print(f"mean absolute error: {points(audited.mean_abs_error)} points")
+    for line in why([row.prediction for row in audited.rows]):
+        print(line)
+    for pooled in audited.pooled:
+        if pooled.mean_abs_error is None or pooled.mean_abs_relative_error is None:
+            continue
+        share = "" if pooled.step1_share is None else f", step 1 owns {pooled.step1_share:.0%}"
+        print(
+            f"{pooled.target}: mean absolute error {points(pooled.mean_abs_error)} points "
+            f"({pooled.mean_abs_relative_error:.1%} relative){share}; "
+            f"{pooled.inside80} of {pooled.with_interval} inside 80%, {pooled.inside95} inside 95%"
+        )
+
+
+def show_curve(curve: Curve) -> None:
+    """Print compute against error, errors in points."""
+    show(
+        "compute against error: the ladder cut, mean absolute error in points",
+        ("cut", "limit", "target", "rungs", "FLOPs", "of target", "error", "relative", "unpredictable"),
+        [
+            (
+                p.cut,
+                f"{p.limit:.3g}",
+                p.target,
+                p.rungs,
+                f"{p.ladder_flops:.3g}",
+                f"{p.share_of_target:.2%}",
+                points(p.mean_abs_error),
+                f"{p.mean_abs_relative_error:.1%}",
+                p.unpredictable or "",
+            )
+            for p in curve.points
+        ],
+    )
+    for line in curve.left_out:
+        note(f"left out: {line}")
+
+
+def show_backtest(result: Backtest) -> None:
+    """Print how the methods did, and which one to choose."""
+    show(
+        f"back-test on {len(result.splits)} splits of the ladder; errors and widths in points",
+        (
+            "method",
+            "error",
+            "+-",
+            "loss error",
+            "in 80%",
+            "in 95%",
+            "left out 80%",
+            "left out 95%",
+            "half-width",
+            "score 80%",
+            "constant",
+        ),
+        [
+            (
+                s.method,
+                f"{100 * s.mean_abs_error:.2f}",
+                f"{100 * s.standard_error:.2f}",
+                f"{s.loss_error:.1%}",
+                f"{s.coverage80:.2f}",
+                f"{s.coverage95:.2f}",
+                f"{s.left_out80:.2f}",
+                f"{s.left_out95:.2f}",
+                points(s.width80),
+                f"{100 * s.winkler80:.2f}",
+                f"{100 * s.winkler80_constant:.2f}",
+            )
+            for s in result.scores
+        ],
+    )
+    for c in result.comparisons:
+        clear = "more than" if c.clear else "no more than"
+        print(
+            f"{c.method} against {c.against}: {100 * c.difference:+.2f} points, {clear} the paired "
+            f"standard error of {100 * c.standard_error:.2f}"
+        )
+    sure = "" if result.clear else ", though not clearly better than every other"
+    print(f"chosen: {result.chosen}{sure}")
+
+
+def show_noise(found: Sequence[TaskNoise]) -> None:
+    """Print checkpoint noise; accuracies in points."""
+
+    def number(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    run, count = found[0].run, max(n.checkpoints for n in found)
+    show(
+        f"noise over the last {count} checkpoints of {run}; accuracy in points",
+        (
+            "task",
+            "loss SD",
+            "relative",
+            "S/N",
+            "accuracy SD",
+            "S/N",
+            "rerun loss",
+            "rerun accuracy",
+            "too noisy",
+        ),
+        [
+            (
+                n.task,
+                number(n.loss_sd, ".5f"),
+                number(n.loss_relative_sd, ".2%"),
+                number(n.loss_signal_to_noise, ".1f"),
+                "" if n.accuracy_sd is None else f"{100 * n.accuracy_sd:.2f}",
+                number(n.accuracy_signal_to_noise, ".1f"),
+                number(n.rerun_loss, ".2%"),
+                "" if n.rerun_accuracy is None else f"{100 * n.rerun_accuracy:.2f}",
+                "yes" if n.verdict else "",
+            )
+            for n in found
+        ],
+    )
+    for n in found:
+        if n.verdict:
+            print(f"{n.task}: {n.verdict}")
 
 
 def _some(names: list[str], most: int = 4) -> str:

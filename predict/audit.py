@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.task_fit import Prediction, Target
+from predict.task_fit import Prediction, Target, TaskFit
 from predict.two_stage import TwoStage
 
 LAST_ROWS = 5
@@ -19,10 +20,10 @@ LAST_ROWS = 5
 class AuditRow:
     """A prediction beside what came; errors are predicted minus actual.
 
-    `step1_error` and `step2_error` split the accuracy's error: step 2's is what it errs by when
-    given the true loss, step 1's is the rest. `top_rung` is the accuracy of the ladder's costliest
-    rung that has one, the prediction of someone who fits nothing. Accuracies are None for an LM
-    set.
+    `step1_error` and `step2_error` split the accuracy's error: step 2's is what the task's own
+    step 2 errs by when given the true loss, step 1's is the rest. `top_rung` is the accuracy of
+    the ladder's costliest rung that has one, the prediction of someone who fits nothing.
+    Accuracies are None for an LM set.
     """
 
     prediction: Prediction
@@ -34,28 +35,87 @@ class AuditRow:
     step2_error: float | None
     top_rung: float | None
 
+    @property
+    def relative_error(self) -> float | None:
+        """Error of the accuracy over the actual one."""
+        return None if self.error is None or not self.actual else self.error / self.actual
+
+    @property
+    def loss_relative_error(self) -> float:
+        """Error of the loss over the actual one."""
+        return self.loss_error / self.loss_actual
+
+    @property
+    def step1_share(self) -> float | None:
+        """Step 1's part of |step 1| + |step 2|."""
+        if self.step1_error is None or self.step2_error is None:
+            return None
+        total = abs(self.step1_error) + abs(self.step2_error)
+        return abs(self.step1_error) / total if total else None
+
+    @property
+    def inside80(self) -> bool | None:
+        """Whether the 80% interval holds the actual accuracy; None without one."""
+        return _inside(self.actual, self.prediction.lower80, self.prediction.upper80)
+
+    @property
+    def inside95(self) -> bool | None:
+        """Whether the 95% interval holds the actual accuracy; None without one."""
+        return _inside(self.actual, self.prediction.lower95, self.prediction.upper95)
+
     def flat(self) -> dict[str, object]:
         """The row with the prediction's fields first, as the JSON has it."""
         own = {k: v for k, v in vars(self).items() if k != "prediction"}
-        return {**asdict(self.prediction), **own}
+        return {**asdict(self.prediction), **own, **{k: getattr(self, k) for k in DERIVED}}
+
+
+DERIVED = ("relative_error", "loss_relative_error", "step1_share", "inside80", "inside95")
+"""What an audit row derives from its fields."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """Means over rows with an accuracy, in [0, 1]; None where there is none."""
+
+    target: str
+    """A target's name, or `all`."""
+    tasks: int
+    mean_abs_error: float | None
+    mean_abs_relative_error: float | None
+    mean_abs_step1_error: float | None
+    mean_abs_step2_error: float | None
+    step1_share: float | None
+    """Step 1's part of all |step 1| + |step 2| together."""
+    mean_abs_loss_relative_error: float | None
+    inside80: int
+    inside95: int
+    with_interval: int
 
 
 @dataclass(frozen=True)
 class Audit:
-    """Every target's rows and the mean absolute error over those that have an accuracy."""
+    """Every target's rows, and the mean absolute error over those that have an accuracy."""
 
     rows: tuple[AuditRow, ...]
 
     @property
     def mean_abs_error(self) -> float | None:
         """Mean of |error| over tasks and targets, in [0, 1]; None without an accuracy."""
-        errors = [abs(row.error) for row in self.rows if row.error is not None]
-        return sum(errors) / len(errors) if errors else None
+        return _mean([row.error for row in self.rows])
+
+    @property
+    def pooled(self) -> tuple[Pooled, ...]:
+        """Means a target, and over all of them where there are several."""
+        targets = list(dict.fromkeys(row.prediction.target for row in self.rows))
+        groups = {t: [r for r in self.rows if r.prediction.target == t] for t in targets}
+        if len(targets) > 1:
+            groups["all"] = list(self.rows)
+        return tuple(_pool(name, rows) for name, rows in groups.items())
 
     def frame(self) -> pd.DataFrame:
         """One row a task and target."""
         names = [f.name for f in (*fields(Prediction), *fields(AuditRow)) if f.name != "prediction"]
-        return pd.DataFrame([row.flat() for row in self.rows], columns=names)
+        return pd.DataFrame([row.flat() for row in self.rows], columns=[*names, *DERIVED])
 
 
 def targets_of(observations: pd.DataFrame) -> list[Target]:
@@ -91,11 +151,12 @@ def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:
     for target in targets_of(observations):
         table = observations[
             (observations["run"] == target.name) & observations[model.feature].notna()
-        ].sort_values("step", kind="stable")
-        measured = dict(list(table.groupby("task", sort=False)))
-        rows += [
-            _row(model, task, target, measured[task]) for task in model.fits_ if task in measured
         ]
+        measured = dict(list(table.groupby("task", sort=False)))
+        for task, fitted in model.fits_.items():
+            if task in measured:
+                loss, actual = actual_of(measured[task], model.feature)
+                rows.append(audit_row(model.predict_one(task, target), fitted, loss, actual))
     if not rows:
         raise InputError("no target measured a task that the ladder measured; nothing to audit")
     return Audit(tuple(rows))
@@ -107,28 +168,31 @@ def audit_document(model: TwoStage, audited: Audit) -> dict[str, object]:
         "version": 1,
         "method": model.method.name,
         "mean_abs_error": audited.mean_abs_error,
+        "pooled": [asdict(p) for p in audited.pooled],
         "rows": [row.flat() for row in audited.rows],
         "left_out": model.left_out_,
         "warnings": model.warnings(),
     }
 
 
-def _row(model: TwoStage, task: str, target: Target, measured: pd.DataFrame) -> AuditRow:
-    fitted = model.fits_[task]
-    last = measured.tail(LAST_ROWS)
-    loss = float(last[model.feature].mean())
-    actual = float(last["accuracy"].mean()) if "accuracy" in last else None
-    if actual != actual:
-        actual = None
-    prediction = model.predict_one(task, target)
-    given_loss = fitted.accuracy(loss)
+def actual_of(measured: pd.DataFrame, feature: str) -> tuple[float, float | None]:
+    """What a target scored on a task, loss and accuracy: the mean of its last rows, by step."""
+    last = measured.sort_values("step", kind="stable").tail(LAST_ROWS)
+    accuracy = float(last["accuracy"].mean()) if "accuracy" in last else math.nan
+    return float(last[feature].mean()), None if math.isnan(accuracy) else accuracy
+
+
+def audit_row(
+    prediction: Prediction, fitted: TaskFit | None, loss: float, actual: float | None
+) -> AuditRow:
+    """A prediction beside what came; without the fit its steps cannot be told apart."""
     error = step1 = step2 = None
-    if actual is not None and prediction.predicted is not None and given_loss is not None:
+    if actual is not None and prediction.predicted is not None:
         error = prediction.predicted - actual
-        step2 = given_loss - actual
-        step1 = error - step2
-    scored = [rung for rung in fitted.rungs if rung.accuracy is not None]
-    top = max(scored, key=lambda r: r.params * r.tokens, default=None)
+        given_loss = fitted.accuracy(loss) if fitted is not None else None
+        if given_loss is not None:
+            step2 = given_loss - actual
+            step1 = error - step2
     return AuditRow(
         prediction=prediction,
         actual=actual,
@@ -137,5 +201,37 @@ def _row(model: TwoStage, task: str, target: Target, measured: pd.DataFrame) -> 
         loss_error=prediction.loss_predicted - loss,
         step1_error=step1,
         step2_error=step2,
-        top_rung=None if top is None else top.accuracy,
+        top_rung=None if fitted is None else fitted.top_rung.accuracy,
     )
+
+
+def _pool(target: str, rows: Sequence[AuditRow]) -> Pooled:
+    scored = [r for r in rows if r.error is not None]
+    steps = [(r.step1_error, r.step2_error) for r in scored if r.step1_error is not None]
+    first = sum(abs(one) for one, _ in steps if one is not None)
+    second = sum(abs(two) for _, two in steps if two is not None)
+    return Pooled(
+        target=target,
+        tasks=len(scored),
+        mean_abs_error=_mean([r.error for r in scored]),
+        mean_abs_relative_error=_mean([r.relative_error for r in scored]),
+        mean_abs_step1_error=_mean([r.step1_error for r in scored]),
+        mean_abs_step2_error=_mean([r.step2_error for r in scored]),
+        step1_share=first / (first + second) if first + second else None,
+        mean_abs_loss_relative_error=_mean([r.loss_relative_error for r in rows]),
+        inside80=sum(bool(r.inside80) for r in scored),
+        inside95=sum(bool(r.inside95) for r in scored),
+        with_interval=sum(r.inside80 is not None for r in scored),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the absolute values that there are."""
+    found = [abs(v) for v in values if v is not None]
+    return sum(found) / len(found) if found else None
+
+
+def _inside(value: float | None, lower: float | None, upper: float | None) -> bool | None:
+    if value is None or lower is None or upper is None:
+        return None
+    return lower <= value <= upper

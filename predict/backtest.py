@@ -128,10 +128,10 @@ class Backtest:
             "version": 1,
             "chosen": self.chosen,
             "clear": self.clear,
-            "scores": [asdict(s) for s in self.scores],
-            "comparisons": [{**asdict(c), "clear": c.clear} for c in self.comparisons],
+            "scores": [_finite(asdict(s)) for s in self.scores],
+            "comparisons": [{**_finite(asdict(c)), "clear": c.clear} for c in self.comparisons],
             "splits": [asdict(s) for s in self.splits],
-            "rows": [asdict(row) for row in self.rows],
+            "rows": [_finite(asdict(row)) for row in self.rows],
         }
 
 
@@ -173,7 +173,9 @@ def backtest(
     score: Sequence[str] = (),
     tasks: Sequence[str] = (),
     feature: str = "loss",
-    watch: Callable[[Iterable[Split]], Iterable[Split]] = iter,
+    law: str | None = None,
+    link: str | None = None,
+    watch: Callable[[Sequence[Split]], Iterable[Split]] = iter,
 ) -> Backtest:
     """Score methods on splits of the ladder.
 
@@ -181,7 +183,7 @@ def backtest(
     further runs that are only predicted. Runs of role target, and of a target's size, take no
     part. Raises InputError where the ladder has no split.
     """
-    models = [TwoStage(method, feature, rungs, tasks) for method in methods]
+    models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
     table = models[0].fitted_rows(observations)
     extra: list[str] = []
     if score:
@@ -215,8 +217,8 @@ def backtest(
     for split in watch(splits):
         part = table[table["run"].isin(split.fitted)]
         for method in methods:
-            model = TwoStage(method, feature).fit(part)
-            found += _score(model, split, measured)
+            model = TwoStage(method, feature, law=law, link=link).fit(part)
+            found += _score(model, method, split, measured)
     if not any(row.error is not None for row in found):
         raise InputError("no held-out rung has an accuracy to score")
     scores = sorted(
@@ -239,11 +241,12 @@ def compare(rows: Sequence[BacktestRow], method: str, against: str) -> Compariso
     for key in both:
         groups.setdefault(key[level], []).append(errors[method][key] - errors[against][key])
     means = np.array([np.mean(values) for values in groups.values()])
-    return Comparison(method, against, float(means.mean()), _standard_error(means))
+    difference = float(means.mean()) if len(means) else math.nan
+    return Comparison(method, against, difference, _standard_error(means))
 
 
 def _score(
-    model: TwoStage, split: Split, measured: dict[str, dict[str, RungPoint]]
+    model: TwoStage, method: str, split: Split, measured: dict[str, dict[str, RungPoint]]
 ) -> list[BacktestRow]:
     rows = []
     for task, fitted in model.fits_.items():
@@ -260,7 +263,7 @@ def _score(
                 error = prediction.predicted - point.accuracy
             rows.append(
                 BacktestRow(
-                    method=model.method.name,
+                    method=method,
                     split=split.name,
                     task=task,
                     run=run,
@@ -333,6 +336,13 @@ def _left_out_quantile(
         others = tasks != task if (tasks != task).any() else tasks == task
         result[tasks == task] = np.quantile(values[others], level)
     return result
+
+
+def _finite(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with None for what JSON cannot hold."""
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()
+    }
 
 
 def _half(lower: float | None, upper: float | None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from evaluation.records import InputError
@@ -19,6 +20,18 @@ class NormalPrior:
 
 
 @dataclass(frozen=True)
+class Widths:
+    """What an interval's half-width is made of, see predict.intervals."""
+
+    climb: float
+    """Error of the form per climb above the top rung."""
+    spread: float
+    """Error per standard deviation between the chains."""
+    parameters: float
+    """Error per standard error of the fitted parameters."""
+
+
+@dataclass(frozen=True)
 class Chain:
     """One way from (params, tokens) to an accuracy.
 
@@ -33,24 +46,14 @@ class Chain:
     """Step 2's law, loss -> accuracy; None for a direct chain."""
     objective: Objective
     """Step 1's; with a noise that is re-estimated, delta is in units of it."""
+    widths: Widths
+    """Of the accuracy's interval where this chain alone predicts."""
     priors: tuple[NormalPrior, ...] = ()
     noise: tuple[float, float] | None = None
     """Least and greatest relative noise of a rung, estimated in between from the residuals; None
     leaves residuals unscaled."""
     votes: bool = True
     """Whether it predicts the accuracy, or only the loss."""
-
-
-@dataclass(frozen=True)
-class Widths:
-    """What an interval's half-width is made of, see predict.intervals."""
-
-    climb: float
-    """Error of the form per climb above the top rung."""
-    spread: float
-    """Error per standard deviation between the chains."""
-    parameters: float
-    """Error per standard error of the fitted parameters."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,13 @@ class Method:
     reruns_share: bool
     """Whether runs of the same params and tokens share the weight of one."""
     widths: Widths
+    """Of the accuracy's interval where several chains predict."""
     loss_widths: Widths
+
+    def widths_of(self, votes: Sequence[str]) -> Widths:
+        """The widths that go with the chains that vote."""
+        alone = [c.widths for c in self.chains if c.kind in votes and c.votes]
+        return alone[0] if len(alone) == 1 else self.widths
 
     @property
     def laws(self) -> tuple[str, ...]:
@@ -85,10 +94,32 @@ _ROBUST = Objective(delta=2.0, log=True)
 _EXPONENTS = (NormalPrior("alpha", 0.3, 0.05), NormalPrior("beta", 0.3, 0.05))
 _SLOW = (NormalPrior("alpha", 0.15, 0.05), NormalPrior("beta", 0.15, 0.05))
 _NOISE = (0.002, 0.05)
-_OWN = Chain("own", "chinchilla_scaled", "sigmoid", _ROBUST, _EXPONENTS, _NOISE)
-_SHARED = replace(_OWN, kind="shared")
-_DIRECT = Chain("direct", "chinchilla_scaled", None, _ROBUST, _SLOW, _NOISE)
-_PUBLISHED = Chain("own", "chinchilla", "sigmoid", Objective(delta=1e-3, log=True))
+_OWN = Chain(
+    "own",
+    "chinchilla_scaled",
+    "sigmoid",
+    _ROBUST,
+    Widths(climb=0.15, spread=0, parameters=0.4),
+    _EXPONENTS,
+    _NOISE,
+)
+_SHARED = replace(_OWN, kind="shared", widths=Widths(climb=0.13, spread=0, parameters=0.7))
+_DIRECT = Chain(
+    "direct",
+    "chinchilla_scaled",
+    None,
+    _ROBUST,
+    Widths(climb=0.3, spread=0, parameters=2.5),
+    _SLOW,
+    _NOISE,
+)
+_PUBLISHED = Chain(
+    "own",
+    "chinchilla",
+    "sigmoid",
+    Objective(delta=1e-3, log=True),
+    Widths(climb=0.27, spread=0, parameters=0.8),
+)
 
 METHODS = {
     method.name: method
@@ -116,7 +147,7 @@ METHODS = {
             smoothing=5,
             ideal_point=True,
             reruns_share=False,
-            widths=Widths(climb=0.27, spread=0, parameters=0.8),
+            widths=_PUBLISHED.widths,
             loss_widths=Widths(climb=0.3, spread=0, parameters=0.2),
         ),
     )
@@ -124,22 +155,23 @@ METHODS = {
 """Methods by the name that --method takes."""
 
 
-def _variant(name: str, source: str, chains: tuple[Chain, ...], widths: Widths) -> None:
-    METHODS[name] = replace(
-        METHODS["default"], name=name, source=source, chains=chains, widths=widths
-    )
+def _variant(name: str, source: str, *chains: Chain) -> None:
+    METHODS[name] = replace(METHODS["default"], name=name, source=source, chains=chains)
 
 
 _LOSS_ONLY = replace(_OWN, votes=False)
-_SINGLE_STEP = Chain("direct", "single_step", None, Objective(delta=1e-3, log=True))
-_variant("own", "the default's first chain alone", (_OWN,), Widths(0.15, 0, 0.4))
-_variant("shared", "the default's second chain alone", (_LOSS_ONLY, _SHARED), Widths(0.13, 0, 0.7))
-_variant("direct", "the default's third chain alone", (_LOSS_ONLY, _DIRECT), Widths(0.3, 0, 2.5))
-_variant(
+_SINGLE_STEP = Chain(
+    "direct",
     "single_step",
-    "arXiv 2412.04403, section 5 (one step): seven parameters at once",
-    (_LOSS_ONLY, _SINGLE_STEP),
-    Widths(0.4, 0, 0.1),
+    None,
+    Objective(delta=1e-3, log=True),
+    Widths(climb=0.4, spread=0, parameters=0.1),
+)
+_variant("own", "the default's first chain alone", _OWN)
+_variant("shared", "the default's second chain alone", _LOSS_ONLY, _SHARED)
+_variant("direct", "the default's third chain alone", _LOSS_ONLY, _DIRECT)
+_variant(
+    "single_step", "arXiv 2412.04403, section 5: seven parameters at once", _LOSS_ONLY, _SINGLE_STEP
 )
 
 

@@ -132,7 +132,7 @@ class TaskFit:
         predicted = bounds = None
         if values:
             predicted = float(np.median(list(values.values())))
-            error = self.uncertainty(target, values).standard_error(method.widths)
+            error = self.uncertainty(target, values).standard_error(method.widths_of(self.votes))
             if math.isfinite(error):
                 bounds = interval(predicted, error, 0.0, 1.0)
         status, reason = self._status(target, loss, bounds)
@@ -259,6 +259,10 @@ class TaskFit:
 
 
 def signal(rungs: Sequence[RungPoint], step1: Fit) -> float:
-    """Range of the logarithm of the rungs' losses over a rung's noise about step 1, .2% or more."""
+    """Range of the logarithm of the rungs' losses over a rung's noise about step 1.
+
+    The noise is step 1's rms for n - 4 degrees of freedom, .2% or more.
+    """
     losses = [r.loss for r in rungs]
-    return math.log(max(losses) / min(losses)) / max(step1.relative_rms, 0.002)
+    noise = step1.relative_rms * math.sqrt(len(losses) / max(len(losses) - 4, 1))
+    return math.log(max(losses) / min(losses)) / max(noise, 0.002)

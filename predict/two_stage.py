@@ -153,6 +153,9 @@ class TwoStage:
         votes = [c.kind for c in chains if c.kind in voters and (c.step2 or c.kind == "direct")]
         if strength < WEAK and len(votes) > 1:
             votes = [kind for kind in votes if kind != "own"]
+        elif votes == ["own", "direct"]:
+            # A median wants three; of the two the direct chain is the worse.
+            votes = ["own"]
         instances = _first(rows, "instances")
         return TaskFit(
             task=str(rows["task"].iloc[0]),
@@ -203,33 +206,39 @@ class TwoStage:
     def save(self, path: Path | str) -> None:
         """Write the fitted predictor as JSON, atomically."""
         self._check_fitted()
-        settings = {
-            "method": self.method.name.partition("+")[0],
-            "law": self.law,
-            "link": self.link,
-            "feature": self.feature,
-            "rungs": self.rungs,
-            "tasks": self.tasks,
-            "left_out": self.left_out_,
-            "unfinished": self.unfinished_,
-            "pooled": self.pooled_,
-        }
-        save_document(path, settings, self.fits_)
+        kept = {"left_out": self.left_out_, "unfinished": self.unfinished_, "pooled": self.pooled_}
+        save_document(path, {"settings": self.settings(), **kept}, self.fits_)
 
     @classmethod
     def load(cls, path: Path | str) -> TwoStage:
         """Read a predictor that `save` wrote; raises InputError where it is none."""
-        settings, fits = load_document(path)
-        names = ("method", "feature", "rungs", "tasks", "law", "link")
+        document, fits = load_document(path)
         try:
-            model = cls(*(settings[name] for name in names))
-            model.left_out_ = settings["left_out"]
-            model.unfinished_ = settings["unfinished"]
-            model.pooled_ = settings["pooled"]
+            model = cls.from_settings(document["settings"])
+            model.left_out_ = document["left_out"]
+            model.unfinished_ = document["unfinished"]
+            model.pooled_ = document["pooled"]
         except (KeyError, TypeError) as error:
             raise InputError(f"{path}: not a saved predictor ({error!r})") from error
         model.fits_ = fits
         return model
+
+    def settings(self) -> dict[str, Any]:
+        """Everything that it was made with, as `from_settings` takes it."""
+        return {
+            "method": self.method.name.partition("+")[0],
+            "feature": self.feature,
+            "rungs": list(self.rungs),
+            "tasks": list(self.tasks),
+            "law": self.law,
+            "link": self.link,
+        }
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> TwoStage:
+        """A predictor, not fitted, of the settings that another one had; KeyError for a gap."""
+        names = ("method", "feature", "rungs", "tasks", "law", "link")
+        return cls(*(settings[name] for name in names))
 
     def _check_fitted(self) -> None:
         if not self.fits_:

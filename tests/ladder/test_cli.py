@@ -11,7 +11,8 @@ from conftest import synthetic
 
 from evaluation.records import write_observations
 from ladder.cli import main
-from ladder.commands import COMMANDS, parse_target
+from ladder.commands import COMMANDS
+from ladder.commands.options import parse_target
 
 PREDICT_FIELDS = {
     "task",

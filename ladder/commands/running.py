@@ -1,51 +1,17 @@
-"""The verbs of the command `ladder`, one function each; heavy imports wait until one needs them."""
+"""Commands that plan, train and report on a ladder: run, plan, train, status, report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from tyro import conf
 
 from evaluation.files import InputError
+from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
 
 if TYPE_CHECKING:
     from ladder.runs import RunsFolder
-    from predict.task_fit import Target
-    from predict.two_stage import TwoStage
-
-Flag = conf.FlagCreatePairsOff[bool]
-Names = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """What every command that fits takes."""
-
-    method: str = "default"
-    """A named method; published is that of arXiv 2412.04403."""
-    rungs: Names = ()
-    """Patterns of runs to fit; by default those of role ladder."""
-    tasks: Names = ()
-    """Patterns of tasks; by default all."""
-    feature: str = "loss"
-    """Column that links the two steps, above 0 and lower for a better model."""
-    law: str | None = None
-    """Another law for step 1: chinchilla or compute."""
-    link: str | None = None
-    """Another law for step 2: sigmoid, log_sigmoid, log_logistic or weibull."""
-
-    def model(self) -> TwoStage:
-        """The predictor, yet to be fitted."""
-        from predict.two_stage import TwoStage
-
-        return TwoStage(self.method, self.feature, self.rungs, self.tasks, self.law, self.link)
-
-
-Options = conf.OmitArgPrefixes[Fitting]
-NO_OPTIONS = Fitting()
 
 
 def run(
@@ -82,7 +48,7 @@ def run(
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
-        tables.show_audit(result.audit, result.model)
+        tables.show_audit(result.audit, result.model.method.name)
     if result.truth:
         for line in result.truth.lines():
             print(line)
@@ -211,117 +177,6 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
     )
 
 
-def import_(
-    source: conf.Positional[Literal["olmo-ladder"]],
-    path: conf.Positional[Path],
-    out: Path,
-) -> None:
-    """Turn evaluation logs that others wrote into an observations table.
-
-    Args:
-        source: Kind of logs: olmo-ladder reads the repository allenai/OLMo-ladder.
-        path: Where they lie: a clone's root, or a folder of its CSV files.
-        out: The table to write, .parquet or .csv.
-    """
-    from evaluation.records import write_observations
-    from evaluation.sources import SOURCES
-    from ladder import tables
-
-    imported = SOURCES[source](path)
-    write_observations(imported.observations, out)
-    for line in imported.left_out:
-        tables.note(f"left out: {line}")
-    table = imported.observations
-    roles = table.drop_duplicates("run")["role"].value_counts()
-    counts = ", ".join(f"{count} {role}" for role, count in roles.items())
-    tables.note(
-        f"{out}: {len(table):,} rows, {table['task'].nunique()} tasks, "
-        f"{table['run'].nunique()} runs ({counts})"
-    )
-
-
-def predict(
-    observations: conf.Positional[Path],
-    target: conf.UseAppendAction[Names] = (),
-    fitting: Options = NO_OPTIONS,
-    json: Flag = False,
-    out: Path | None = None,
-) -> None:
-    """Predict a target's loss and accuracy on every task.
-
-    Args:
-        observations: A table of observations, .parquet or .csv.
-        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
-            runs of role target.
-        fitting: Method, rungs, tasks, feature and laws.
-        json: Print one JSON document.
-        out: Write a .json or .csv file.
-    """
-    from dataclasses import asdict
-
-    from evaluation.records import read_observations
-    from ladder import tables
-    from predict.audit import targets_of
-    from predict.two_stage import predictions_document
-
-    tables.check_out(out, observations)
-    wanted = [parse_target(text) for text in target]
-    table = read_observations(observations)
-    if not wanted:
-        if not (table["role"] == "target").any():
-            raise InputError(
-                f"{observations}: no run has the role target; name one with --target "
-                "NAME:PARAMS:TOKENS"
-            )
-        wanted = targets_of(table)
-    model = _fitted(fitting.model(), table, observations)
-    tables.warn(model, wanted)
-    predictions = model.predict_targets(wanted)
-    tables.emit(
-        predictions_document(model, predictions), [asdict(p) for p in predictions], json, out
-    )
-    if json:
-        return
-    tables.show(
-        f"predicted by method {model.method.name}",
-        ("task", "target", "accuracy", "loss", "status"),
-        [
-            (p.task, p.target, tables.points(p.predicted), f"{p.loss_predicted:.4f}", p.status)
-            for p in predictions
-        ],
-    )
-
-
-def audit(
-    observations: conf.Positional[Path],
-    fitting: Options = NO_OPTIONS,
-    json: Flag = False,
-    out: Path | None = None,
-) -> None:
-    """Predicted against actual, per task and step, for the runs of role target.
-
-    Args:
-        observations: A table of observations, .parquet or .csv.
-        fitting: Method, rungs, tasks, feature and laws.
-        json: Print one JSON document.
-        out: Write a .json or .csv file.
-    """
-    from evaluation.records import read_observations
-    from ladder import tables
-    from predict.audit import audit as audit_predictions
-    from predict.audit import audit_document, targets_of
-
-    tables.check_out(out, observations)
-    table = read_observations(observations)
-    targets = targets_of(table)
-    model = _fitted(fitting.model(), table, observations)
-    audited = audit_predictions(model, table)
-    tables.warn(model, targets)
-    tables.emit(audit_document(model, audited), [row.flat() for row in audited.rows], json, out)
-    if not json:
-        tables.show_audit(audited, model)
-
-
 def report(
     source: conf.Positional[Path],
     fitting: Options = NO_OPTIONS,
@@ -374,49 +229,7 @@ def report(
     tables.note(f"report: {path}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run,
-    "plan": plan,
-    "train": train,
-    "status": status,
-    "import": import_,
-    "predict": predict,
-    "audit": audit,
-    "report": report,
-}
-"""Every verb of the command line."""
-
-
-def parse_target(text: str) -> Target:
-    """NAME:PARAMS:TOKENS, counts as 6887575552, 6.89e9 or 6.89B; InputError otherwise."""
-    from predict.task_fit import Target
-
-    parts = text.rsplit(":", 2)
-    if len(parts) != 3 or not parts[0]:
-        raise InputError(f"--target {text}: must read NAME:PARAMS:TOKENS, such as 7B:6.9e9:4T")
-    return Target(parts[0], _count(parts[1], text), _count(parts[2], text))
-
-
 def _folder(runs: Path | None, name: str) -> RunsFolder:
     from ladder.runs import RunsFolder
 
     return RunsFolder(runs or Path("runs") / name)
-
-
-def _fitted(model: TwoStage, table: Any, path: Path) -> TwoStage:
-    try:
-        model.fit(table)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return model
-
-
-def _count(text: str, whole: str) -> float:
-    scale = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}.get(text[-1:].upper())
-    try:
-        value = float(text[:-1]) * scale if scale else float(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise InputError(f"--target {whole}: {text!r} is not a count above 0, such as 6.9e9 or 4T")
-    return value

@@ -1,0 +1,230 @@
+"""CSV files of others -> observations: columns mapped by name, and Weights & Biases exports."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import reduce
+from pathlib import Path
+
+import pandas as pd
+
+from evaluation.files import InputError
+from evaluation.records import COLUMNS, validate
+
+SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+_NAMES = [column.name for column in COLUMNS]
+
+
+@dataclass(frozen=True)
+class TaskColumns:
+    """One task of a wide table: a column of losses, and one of accuracies if it has any."""
+
+    task: str
+    loss: str
+    accuracy: str | None = None
+
+
+@dataclass(frozen=True)
+class ColumnMap:
+    """How the columns of a CSV become those of the observations table.
+
+    A column of the same name is taken as it is. `step` defaults to the order of a run's rows,
+    `final` to a run's last step, `role` to `ladder`, `tokens` to step x batch_tokens.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Observations column, or a feature's name -> the CSV's."""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Observations column -> one value for all rows."""
+    tasks: tuple[TaskColumns, ...] = ()
+    """A wide table's tasks; without them the table is long, one row a task."""
+    targets: tuple[str, ...] = ()
+    """Patterns of runs of role target."""
+    runs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Params and final tokens of runs whose rows do not say."""
+    percent: bool = False
+    """Whether accuracies are percentages."""
+
+
+def count(text: str) -> float:
+    """A count such as 6887575552, 6.89e9, 6,887,575,552 or 6.89B; ValueError otherwise."""
+    text = text.strip().replace(",", "").replace("_", "")
+    scale = SUFFIXES.get(text[-1:].upper())
+    return float(text[:-1]) * scale if scale else float(text)
+
+
+def import_csv(path: Path, mapping: ColumnMap) -> pd.DataFrame:
+    """A CSV file as observations; raises InputError, naming the column or row, where it cannot."""
+    return _observations(_read(path), mapping, str(path))
+
+
+def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
+    """A CSV export of Weights & Biases, or a folder of them, as observations.
+
+    Known are a chart's export (a column `RUN - METRIC` each), whose files are joined by run and
+    step, and a run table's (a row a run, with `Name`).
+    """
+    files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
+    if not files:
+        raise InputError(f"{path}: holds no .csv file")
+    charts = [_unfold_chart(_read(file)) for file in files]
+    known = [chart for chart in charts if chart is not None]
+    if len(files) == 1:
+        cells = known[0] if known else _read(files[0])
+    elif len(known) < len(files):
+        other = next(f for f, chart in zip(files, charts, strict=True) if chart is None)
+        raise InputError(f"{other}: is no chart's export; name the one file to read")
+    else:
+        cells = reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), known).fillna("")
+    columns = dict(mapping.columns)
+    for ours, theirs in (("run", "Name"), ("step", "_step"), ("step", "Step")):
+        if ours not in columns and ours not in cells and theirs in cells:
+            columns[ours] = theirs
+    changed = ColumnMap(**{**vars(mapping), "columns": columns})
+    return _observations(cells, changed, str(path))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """All cells as text; commas, semicolons or tabs between them."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            head = file.readline()
+        marks = {mark: head.count(mark) for mark in (",", ";", "\t")}
+        cells = pd.read_csv(
+            path,
+            sep=max(marks, key=lambda mark: marks[mark]),
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+        )
+    except (ValueError, OSError, csv.Error) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+    if not len(cells):
+        raise InputError(f"{path}: has no rows")
+    cells.columns = pd.Index([str(name).strip() for name in cells.columns])
+    return cells.fillna("")
+
+
+def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
+    """A chart's export, `Step` and a column `RUN - METRIC` a run, as rows; None if it is none."""
+    step = next((c for c in cells.columns if c.lower() in ("step", "_step")), None)
+    series = [c for c in cells.columns if " - " in c and not re.search(r"__M(IN|AX)$", c)]
+    if step is None or not series:
+        return None
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for name in series:
+        run, metric = name.split(" - ", 1)
+        part = pd.DataFrame({"run": run, "step": cells[step], metric: cells[name]})
+        parts.setdefault(run, []).append(part[part[metric].str.strip() != ""])
+    joined = [
+        reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), own)
+        for own in parts.values()
+    ]
+    return pd.concat(joined, ignore_index=True).fillna("")
+
+
+def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
+    base = _base(cells, mapping, source)
+    if mapping.tasks:
+        parts = []
+        for task in mapping.tasks:
+            part = base.assign(task=task.task, loss=_cells(cells, task.loss, source))
+            if task.accuracy is not None:
+                part["accuracy"] = _cells(cells, task.accuracy, source)
+            parts.append(part[part["loss"].str.strip() != ""])
+        table = pd.concat(parts, ignore_index=True)
+    else:
+        table = base
+    if "run" not in table:
+        raise InputError(
+            f"{source}: no column holds the runs' names; say which with --column run=NAME "
+            f"(there are {_some(cells.columns)})"
+        )
+    table = _complete(table.reset_index(drop=True), mapping, source)
+    return validate(table, source)
+
+
+def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
+    for name in mapping.values:
+        if name not in _NAMES:
+            raise InputError(f"{name!r}: no column of observations; there are {', '.join(_NAMES)}")
+    base = pd.DataFrame(index=cells.index)
+    # A name of the user's own is a further feature.
+    for name in dict.fromkeys((*_NAMES, *mapping.columns)):
+        if name in mapping.columns:
+            base[name] = _cells(cells, mapping.columns[name], source)
+        elif name in mapping.values:
+            base[name] = mapping.values[name]
+        elif name in cells:
+            base[name] = cells[name]
+    return base
+
+
+def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
+    for name, index in (("params", 0), ("tokens", 1)):
+        if name not in table and mapping.runs:
+            table[name] = table["run"].map({run: str(p[index]) for run, p in mapping.runs.items()})
+            missing = table.loc[table[name].isna(), "run"]
+            if len(missing):
+                raise InputError(
+                    f"{source}: run {missing.iloc[0]!r} has no {name}; add --run NAME:PARAMS:TOKENS"
+                )
+    if "step" not in table:
+        keys = ["run", "task"] if "task" in table else ["run"]
+        table["step"] = table.groupby(keys, sort=False).cumcount().astype(str)
+    for name in ("params", "tokens", "flops", "batch_tokens", "step"):
+        if name in table:
+            values = enumerate(table[name])
+            table[name] = [_number(value, name, row, source) for row, value in values]
+    steps = table["step"].astype(float)
+    last = steps.groupby(table["run"]).transform("max")
+    if "tokens" not in table and "batch_tokens" in table:
+        table["tokens"] = steps * table["batch_tokens"].astype(float)
+    elif mapping.runs and "tokens" not in mapping.columns and "tokens" in table:
+        share = (steps / last.where(last > 0)).fillna(1.0)
+        table["tokens"] = table["tokens"].astype(float) * share
+    if "final" not in table:
+        table["final"] = steps == last
+    if "role" not in table:
+        is_target = [any(fnmatch(str(r), p) for p in mapping.targets) for r in table["run"]]
+        table["role"] = ["target" if flag else "ladder" for flag in is_target]
+        for pattern in mapping.targets:
+            if not any(fnmatch(str(run), pattern) for run in table["run"]):
+                raise InputError(f"--target {pattern}: matches no run of {source}")
+    if mapping.percent and "accuracy" in table:
+        numbers = pd.to_numeric(table["accuracy"], errors="coerce") / 100
+        table["accuracy"] = numbers.where(numbers.notna(), table["accuracy"])
+    return table
+
+
+def _number(value: object, name: str, row: int, source: str) -> float | str:
+    if not isinstance(value, str) or not value.strip():
+        return value  # type: ignore[return-value]
+    try:
+        return count(value)
+    except ValueError:
+        raise InputError(
+            f"{source}: row {row + 1}, column {name!r}: {value!r} is not a count, such as 6.9e9 or "
+            "6.9B"
+        ) from None
+
+
+def _cells(cells: pd.DataFrame, name: str, source: str) -> pd.Series:
+    if name not in cells:
+        raise InputError(f"{source}: no column {name!r}; there are {_some(cells.columns)}")
+    column = cells[name]
+    # W&B and pandas write what was not measured as NaN.
+    return column.where(column.str.strip().str.lower() != "nan", "")
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,23 @@
+"""The verbs of the command `ladder`, one function each; heavy imports wait until one needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ladder.commands.importing import import_
+from ladder.commands.predicting import audit, backtest, noise, predict
+from ladder.commands.running import plan, report, run, status, train
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "plan": plan,
+    "train": train,
+    "status": status,
+    "import": import_,
+    "predict": predict,
+    "audit": audit,
+    "backtest": backtest,
+    "noise": noise,
+    "report": report,
+}
+"""Every verb of the command line."""

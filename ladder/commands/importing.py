@@ -1,0 +1,77 @@
+"""The command import: what others measured -> observations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from tyro import conf
+
+from evaluation.files import InputError
+from ladder.commands.options import Flag, Names, parse_pairs, parse_run
+
+
+def import_(
+    source: conf.Positional[Literal["olmo-ladder", "csv", "wandb"]],
+    path: conf.Positional[Path],
+    out: Path,
+    column: conf.UseAppendAction[Names] = (),
+    value: conf.UseAppendAction[Names] = (),
+    task: conf.UseAppendAction[Names] = (),
+    target: conf.UseAppendAction[Names] = (),
+    run: conf.UseAppendAction[Names] = (),
+    percent: Flag = False,
+) -> None:
+    """Turn results that others wrote into an observations table.
+
+    Args:
+        source: olmo-ladder reads the repository allenai/OLMo-ladder, csv any table, wandb an
+            export of Weights & Biases.
+        path: Where they lie: a clone's root, or a folder of its CSV files; a CSV file; or a folder
+            of W&B chart exports.
+        out: The table to write, .parquet or .csv.
+        column: OURS=THEIRS, such as params=n_params: the CSV's column that holds one of ours; may
+            be repeated. Columns of the same name need none.
+        value: OURS=VALUE, such as loss_unit=bits/byte: one value for all rows; may be repeated.
+        task: NAME=LOSS or NAME=LOSS,ACCURACY: a task of a table that has a column a score; may be
+            repeated.
+        target: Pattern of runs of role target; may be repeated.
+        run: NAME:PARAMS:TOKENS of a run whose rows do not say; may be repeated.
+        percent: Accuracies are percentages.
+    """
+    from evaluation.records import write_observations
+    from evaluation.sources import Imported, import_olmo_ladder
+    from evaluation.tabular import ColumnMap, TaskColumns, import_csv, import_wandb
+    from ladder import tables
+
+    if source == "olmo-ladder":
+        if column or value or task or target or run or percent:
+            raise InputError("import olmo-ladder: knows its columns; it takes PATH and --out only")
+        imported = import_olmo_ladder(path)
+    else:
+        wide = []
+        for name, scores in parse_pairs(task, "--task").items():
+            loss, comma, accuracy = scores.rpartition(",")
+            columns = (loss.strip(), accuracy.strip()) if comma else (scores, None)
+            wide.append(TaskColumns(name, *columns))
+        runs = [parse_run(text, "--run") for text in run]
+        mapping = ColumnMap(
+            columns=parse_pairs(column, "--column"),
+            values=parse_pairs(value, "--value"),
+            tasks=tuple(wide),
+            targets=target,
+            runs={name: (params, tokens) for name, params, tokens in runs},
+            percent=percent,
+        )
+        read = import_csv if source == "csv" else import_wandb
+        imported = Imported(read(path, mapping), ())
+    write_observations(imported.observations, out)
+    for line in imported.left_out:
+        tables.note(f"left out: {line}")
+    table = imported.observations
+    roles = table.drop_duplicates("run")["role"].value_counts()
+    counts = ", ".join(f"{count} {role}" for role, count in roles.items())
+    tables.note(
+        f"{out}: {len(table):,} rows, {table['task'].nunique()} tasks, "
+        f"{table['run'].nunique()} runs ({counts})"
+    )

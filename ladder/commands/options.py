@@ -1,0 +1,94 @@
+"""What several commands take on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tyro import conf
+
+from evaluation.files import InputError
+
+if TYPE_CHECKING:
+    from predict.task_fit import Target
+    from predict.two_stage import TwoStage
+
+Flag = conf.FlagCreatePairsOff[bool]
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """What every command that fits takes."""
+
+    method: str = "default"
+    """A named method; published is that of arXiv 2412.04403."""
+    rungs: Names = ()
+    """Patterns of runs to fit; by default those of role ladder."""
+    tasks: Names = ()
+    """Patterns of tasks; by default all."""
+    feature: str = "loss"
+    """Column that links the two steps, above 0 and lower for a better model."""
+    law: str | None = None
+    """Another law for step 1: chinchilla or compute."""
+    link: str | None = None
+    """Another law for step 2: sigmoid, log_sigmoid, log_logistic or weibull."""
+
+    def model(self) -> TwoStage:
+        """The predictor, yet to be fitted."""
+        from predict.two_stage import TwoStage
+
+        return TwoStage(self.method, self.feature, self.rungs, self.tasks, self.law, self.link)
+
+
+Options = conf.OmitArgPrefixes[Fitting]
+NO_OPTIONS = Fitting()
+
+
+def parse_target(text: str) -> Target:
+    """NAME:PARAMS:TOKENS, counts as 6887575552, 6.89e9 or 6.89B; InputError otherwise."""
+    from predict.task_fit import Target
+
+    return Target(*parse_run(text, "--target"))
+
+
+def parse_run(text: str, option: str) -> tuple[str, float, float]:
+    """The name, params and tokens of NAME:PARAMS:TOKENS; InputError otherwise."""
+    parts = text.rsplit(":", 2)
+    if len(parts) != 3 or not parts[0]:
+        raise InputError(f"{option} {text}: must read NAME:PARAMS:TOKENS, such as 7B:6.9e9:4T")
+    return parts[0], _count(parts[1], text, option), _count(parts[2], text, option)
+
+
+def parse_pairs(texts: Names, option: str) -> dict[str, str]:
+    """KEY=VALUE, each key once; InputError otherwise."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key or not value:
+            raise InputError(f"{option} {text}: must read KEY=VALUE")
+        if key in pairs:
+            raise InputError(f"{option} {text}: {key} is given twice")
+        pairs[key] = value
+    return pairs
+
+
+def fit_table(model: TwoStage, table: Any, path: Path) -> TwoStage:
+    """Fit the model; an error names the file."""
+    try:
+        return model.fit(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _count(text: str, whole: str, option: str) -> float:
+    from evaluation.tabular import count
+
+    try:
+        value = count(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise InputError(f"{option} {whole}: {text!r} is not a count above 0, such as 6.9e9 or 4T")
+    return value

@@ -1,0 +1,257 @@
+"""Commands on a table of observations: predict, audit, backtest, noise."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from tyro import conf
+
+from evaluation.files import InputError
+from ladder.commands.options import (
+    NO_OPTIONS,
+    Flag,
+    Names,
+    Options,
+    fit_table,
+    parse_target,
+)
+
+
+def predict(
+    observations: conf.Positional[Path],
+    target: conf.UseAppendAction[Names] = (),
+    fitting: Options = NO_OPTIONS,
+    seal: Path | None = None,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predict a target's loss and accuracy on every task, with intervals.
+
+    Args:
+        observations: A table of observations, .parquet or .csv.
+        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
+            runs of role target.
+        fitting: Method, rungs, tasks, feature and laws.
+        seal: Keep the predictions, with hashes of what they were made from, in this new file,
+            which `ladder audit --sealed` checks once the target exists.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.audit import targets_of
+    from predict.two_stage import predictions_document
+
+    tables.check_out(out, observations)
+    tables.check_out(seal, observations, (".json",), "--seal")
+    wanted = [parse_target(text) for text in target]
+    names = [t.name for t in wanted]
+    if doubled := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"--target {doubled}: is given twice")
+    table = read_observations(observations)
+    if not wanted:
+        if not (table["role"] == "target").any():
+            raise InputError(
+                f"{observations}: no run has the role target; name one with --target "
+                "NAME:PARAMS:TOKENS"
+            )
+        wanted = targets_of(table)
+    model = fit_table(fitting.model(), table, observations)
+    predictions = model.predict_targets(wanted)
+    if seal is not None:
+        from datetime import UTC, datetime
+
+        from predict.seal import write_seal
+
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        write_seal(seal, model, table, wanted, predictions, now)
+        tables.note(f"sealed: {seal}")
+    tables.warn(model, wanted)
+    tables.emit(
+        predictions_document(model, predictions), [asdict(p) for p in predictions], json, out
+    )
+    if json:
+        return
+    tables.show(
+        f"predicted by method {model.method.name}; accuracy in points",
+        ("task", "target", "accuracy", "80%", "95%", "loss", "80%", "status"),
+        [
+            (
+                p.task,
+                p.target,
+                tables.points(p.predicted),
+                tables.span(p.lower80, p.upper80),
+                tables.span(p.lower95, p.upper95),
+                f"{p.loss_predicted:.4f}",
+                tables.loss_span(p.loss_lower80, p.loss_upper80),
+                p.status,
+            )
+            for p in predictions
+        ],
+    )
+    for line in tables.why(predictions):
+        print(line)
+
+
+def audit(
+    observations: conf.Positional[Path],
+    fitting: Options = NO_OPTIONS,
+    sealed: Path | None = None,
+    curve: Flag = False,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predicted against actual, per task and step, for the runs of role target.
+
+    Args:
+        observations: A table of observations, .parquet or .csv.
+        fitting: Method, rungs, tasks, feature and laws.
+        sealed: Audit the predictions that `ladder predict --seal` kept in this file; their
+            method, rungs and tasks are the seal's.
+        curve: Compute against error as well: the ladder cut by size, by multiple and by FLOPs.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.audit import audit as audit_predictions
+    from predict.audit import audit_document, targets_of
+
+    tables.check_out(out, observations)
+    if sealed is not None:
+        if fitting != NO_OPTIONS or curve:
+            raise InputError(f"--sealed {sealed}: brings its own method, rungs and tasks")
+        _audit_sealed(observations, sealed, json, out)
+        return
+    table = read_observations(observations)
+    targets = targets_of(table)
+    model = fit_table(fitting.model(), table, observations)
+    audited = audit_predictions(model, table)
+    document = audit_document(model, audited)
+    cuts = None
+    if curve:
+        from predict.curve import compute_curve
+
+        cuts = compute_curve(fitting.model, table)
+        document["curve"] = [asdict(point) for point in cuts.points]
+        document["curve_left_out"] = list(cuts.left_out)
+    tables.warn(model, targets)
+    tables.emit(document, [row.flat() for row in audited.rows], json, out)
+    if json:
+        return
+    tables.show_audit(audited, model.method.name)
+    if cuts is not None:
+        tables.show_curve(cuts)
+
+
+def _audit_sealed(observations: Path, sealed: Path, json: bool, out: Path | None) -> None:
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.seal import check_seal
+
+    check = check_seal(sealed, read_observations(observations))
+    document = {
+        "version": 1,
+        "method": check.method,
+        "sealed_at": check.sealed_at,
+        "ladder_unchanged": check.ladder_unchanged,
+        "largest_change": check.largest_change,
+        "mean_abs_error": check.audit.mean_abs_error,
+        "pooled": [asdict(p) for p in check.audit.pooled],
+        "rows": [row.flat() for row in check.audit.rows],
+        "unscored": list(check.unscored),
+    }
+    for line in check.unscored:
+        tables.note(f"not scored: {line}")
+    if not check.ladder_unchanged:
+        tables.note(
+            "warning: the ladder's rows are not those that were sealed; the predictions stand, "
+            "their steps cannot be told apart"
+        )
+    tables.emit(document, [row.flat() for row in check.audit.rows], json, out)
+    if json:
+        return
+    print(f"{sealed}: sealed {check.sealed_at}, unchanged since")
+    if check.largest_change is not None:
+        print(f"made again from the same rows, they differ by {check.largest_change:.2g} at most")
+    tables.show_audit(check.audit, check.method)
+
+
+def backtest(
+    observations: conf.Positional[Path],
+    fitting: Options = NO_OPTIONS,
+    methods: conf.UseAppendAction[Names] = (),
+    score: conf.UseAppendAction[Names] = (),
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predict the ladder's big rungs from its small ones: which method is best, how sure it is.
+
+    Args:
+        observations: A table of observations, .parquet or .csv; targets take no part.
+        fitting: Rungs, tasks, feature and laws; --method adds one to compare.
+        methods: A method to compare; may be repeated. By default default and published.
+        score: Pattern of further runs to predict, never fitted, such as '3B-*'; may be repeated.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from ladder.progress import steps
+    from predict.backtest import backtest as run_backtest
+
+    tables.check_out(out, observations)
+    chosen = tuple(dict.fromkeys((*methods, fitting.method))) if methods else ()
+    chosen = chosen or tuple(dict.fromkeys((fitting.method, "default", "published")))
+    table = read_observations(observations)
+    try:
+        result = run_backtest(
+            table,
+            chosen,
+            fitting.rungs,
+            score,
+            fitting.tasks,
+            fitting.feature,
+            fitting.law,
+            fitting.link,
+            steps("back-test"),
+        )
+    except InputError as error:
+        raise InputError(f"{observations}: {error}") from None
+    tables.emit(result.document(), [asdict(row) for row in result.rows], json, out)
+    if not json:
+        tables.show_backtest(result)
+
+
+def noise(
+    observations: conf.Positional[Path],
+    fitting: Options = NO_OPTIONS,
+    run: str | None = None,
+    last: int = 10,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Checkpoint noise, rerun differences and signal to noise; which tasks are too noisy.
+
+    Args:
+        observations: A table of observations, .parquet or .csv.
+        fitting: Rungs, tasks and feature.
+        run: The run whose last checkpoints are looked at; by default the costliest rung.
+        last: How many of its last checkpoints.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from predict.noise import task_noise
+
+    tables.check_out(out, observations)
+    try:
+        found = task_noise(fitting.model(), read_observations(observations), run, last)
+    except InputError as error:
+        raise InputError(f"{observations}: {error}") from None
+    rows = [asdict(n) for n in found]
+    tables.emit({"version": 1, "rows": rows}, rows, json, out)
+    if not json:
+        tables.show_noise(found)

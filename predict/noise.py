@@ -1,0 +1,151 @@
+"""How much a score moves without reason: between last checkpoints, and between reruns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from evaluation.records import InputError
+from predict.points import RungPoint, task_points
+from predict.shared import WEAK
+from predict.two_stage import TwoStage
+
+LEAST_CLIMB = 3.0
+"""Range of the rungs' accuracies, in checkpoint SDs, below which a task is too noisy."""
+
+
+@dataclass(frozen=True)
+class TaskNoise:
+    """One task's noise; SDs over the last checkpoints of one run, without smoothing (ddof 0).
+
+    Signal to noise is (largest difference of two rungs / mean of the rungs) over (SD / mean of the
+    checkpoints), as in arXiv 2508.13144.
+    """
+
+    task: str
+    run: str
+    checkpoints: int
+    loss_sd: float | None
+    """None for a run with a single checkpoint."""
+    loss_relative_sd: float | None
+    loss_signal_to_noise: float | None
+    accuracy_sd: float | None
+    accuracy_relative_sd: float | None
+    accuracy_signal_to_noise: float | None
+    rerun_loss: float | None
+    """Mean relative difference of two runs of the same params and tokens; None without a pair."""
+    rerun_accuracy: float | None
+    """Mean difference, in accuracy."""
+    rerun_pairs: int
+    verdict: str
+    """Empty, or why the task is too noisy to predict."""
+
+
+def task_noise(
+    model: TwoStage, observations: pd.DataFrame, run: str | None = None, last: int = 10
+) -> list[TaskNoise]:
+    """Noise of every task over the `last` checkpoints of `run`, by default the costliest rung.
+
+    `model` says which rungs, tasks and feature, and need not be fitted; reruns among all runs but
+    targets count. Raises InputError for a run that is not there, or `last` below 2.
+    """
+    if last < 2:
+        raise InputError(f"--last {last}: a standard deviation needs at least 2 checkpoints")
+    table = model.fitted_rows(observations)
+    if run is None:
+        run = str(table.loc[(table["params"] * table["tokens"]).idxmax(), "run"])
+    chosen = observations[observations["run"] == run].sort_values("step", kind="stable")
+    if not len(chosen):
+        raise InputError(f"--run {run}: no such run in the observations")
+    known = observations[(observations["role"] != "target") & observations[model.feature].notna()]
+    known = known.sort_values(["run", "step"], kind="stable")
+    every = {str(task): part for task, part in known.groupby("task", sort=False)}
+    result = []
+    for task, rows in table.groupby("task", sort=False):
+        rungs = task_points(rows, model.method, model.feature).rungs
+        own = chosen[(chosen["task"] == task) & chosen[model.feature].notna()].tail(last)
+        all_runs = task_points(every[str(task)], model.method, model.feature).rungs
+        result.append(_noise(str(task), run, own, model.feature, rungs, all_runs))
+    return result
+
+
+def _noise(
+    task: str,
+    run: str,
+    own: pd.DataFrame,
+    feature: str,
+    rungs: Sequence[RungPoint],
+    all_runs: Sequence[RungPoint],
+) -> TaskNoise:
+    losses = own[feature].to_numpy(dtype=float)
+    scores = own["accuracy"].to_numpy(dtype=float) if "accuracy" in own else np.zeros(0)
+    scores = scores[np.isfinite(scores)]
+    loss_sd, accuracy_sd = _sd(losses), _sd(scores)
+    accuracies = [r.accuracy for r in rungs if r.accuracy is not None]
+    pairs = [
+        (one, two)
+        for i, one in enumerate(all_runs)
+        for two in all_runs[i + 1 :]
+        if abs(math.log(one.params / two.params)) < 0.01
+        and abs(math.log(one.tokens / two.tokens)) < 0.01
+    ]
+    gaps = [
+        abs(one.accuracy - two.accuracy)
+        for one, two in pairs
+        if one.accuracy is not None and two.accuracy is not None
+    ]
+    loss_snr = _signal_to_noise([r.loss for r in rungs], losses, loss_sd)
+    accuracy_snr = _signal_to_noise(accuracies, scores, accuracy_sd)
+    return TaskNoise(
+        task=task,
+        run=run,
+        checkpoints=len(losses),
+        loss_sd=loss_sd,
+        loss_relative_sd=None if loss_sd is None else loss_sd / float(losses.mean()),
+        loss_signal_to_noise=loss_snr,
+        accuracy_sd=accuracy_sd,
+        accuracy_relative_sd=(
+            None if accuracy_sd is None or not scores.mean() else accuracy_sd / float(scores.mean())
+        ),
+        accuracy_signal_to_noise=accuracy_snr,
+        rerun_loss=_mean([abs(a.loss - b.loss) / ((a.loss + b.loss) / 2) for a, b in pairs]),
+        rerun_accuracy=_mean(gaps),
+        rerun_pairs=len(pairs),
+        verdict=_verdict(loss_snr, accuracy_snr, accuracies, accuracy_sd),
+    )
+
+
+def _verdict(
+    loss: float | None, accuracy: float | None, accuracies: list[float], sd: float | None
+) -> str:
+    reasons = []
+    if loss is not None and loss < WEAK:
+        reasons.append(f"loss moves {loss:.1f} times its noise")
+    if accuracy is not None and sd:
+        climb = (max(accuracies) - min(accuracies)) / sd
+        if climb < LEAST_CLIMB:
+            reasons.append(f"accuracy moves {climb:.1f} times its noise")
+    return "; ".join(reasons)
+
+
+def _sd(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float | None:
+    return float(values.std()) if len(values) > 1 else None
+
+
+def _signal_to_noise(
+    models: list[float],
+    checkpoints: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    sd: float | None,
+) -> float | None:
+    if not sd or len(models) < 2 or not np.mean(models):
+        return None
+    signal = (max(models) - min(models)) / float(np.mean(models))
+    return signal / (sd / float(checkpoints.mean()))
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
