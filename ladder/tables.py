@@ -188,7 +188,17 @@ def show_curve(curve: Curve) -> None:
     """Print compute against error, errors in points."""
     show(
         "compute against error: the ladder cut, mean absolute error in points",
-        ("cut", "limit", "target", "rungs", "FLOPs", "of target", "error", "relative", "unpredictable"),
+        (
+            "cut",
+            "limit",
+            "target",
+            "rungs",
+            "FLOPs",
+            "of target",
+            "error",
+            "relative",
+            "unpredictable",
+        ),
         [
             (
                 p.cut,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,7 +100,10 @@ def _fit_step1(
 ) -> dict[str, Fit]:
     # A shared feature is the same for every task: problems that are equal are fitted once.
     keys = {
-        task: tuple((r.params, r.tokens, _value(chain, law, r)) for r in rungs)
+        task: tuple(
+            (r.params, r.tokens, direct_value(chain, r) if chain.kind == "direct" else r.loss)
+            for r in rungs
+        )
         for task, rungs in usable.items()
     }
     first = {key: task for task, key in reversed(keys.items())}
@@ -116,22 +118,21 @@ def _fit_step1(
         chain.objective,
         weights=np.nan_to_num(weights),
         noise=chain.noise,
-        prior=_prior(chain, law),
+        prior=prior_of(chain, law),
     )
     by_key = dict(zip(first, fits, strict=True))
     return {task: by_key[key] for task, key in keys.items()}
 
 
-def _value(chain: Chain, law: Law, rung: RungPoint) -> float:
-    if chain.kind != "direct":
-        return rung.loss
+def direct_value(chain: Chain, rung: RungPoint) -> float:
+    """What a direct chain's law is fitted to: the accuracy, or the error rate for a loss law."""
     accuracy = rung.accuracy if rung.accuracy is not None else math.nan
-    if law.output == "accuracy":
-        return max(accuracy, SURE)
-    return max(1 - accuracy, SURE)
+    is_accuracy = get_law(chain.law).output == "accuracy"
+    return max(accuracy if is_accuracy else 1 - accuracy, SURE)
 
 
-def _prior(chain: Chain, law: Law) -> Prior:
+def prior_of(chain: Chain, law: Law) -> Prior:
+    """The priors of a chain in the order of its law's parameters."""
     mean, sd = np.zeros(len(law.parameters)), np.full(len(law.parameters), np.inf)
     for prior in chain.priors:
         index = law.names.index(prior.parameter)
@@ -174,8 +175,3 @@ def _variance(law_fit: Fit, gradient: Array) -> float:
     if not law_fit.covariance:
         return math.inf
     return float(gradient @ np.array(law_fit.covariance) @ gradient)
-
-
-def median(values: Sequence[float]) -> float:
-    """The middle value, or the mean of the middle two."""
-    return float(np.median(values))

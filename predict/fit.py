@@ -192,6 +192,35 @@ def fit(
         ]
 
 
+def refit(
+    law: Law,
+    inputs: Sequence[Array],
+    values: Array,
+    objective: Objective,
+    weights: Array,
+    begin: Array,
+    noise: Array,
+    prior: Prior | None = None,
+) -> Array:
+    """Parameters (P, p) of many problems that lie close to fits already made, such as resamples.
+
+    One start each, `begin` (P, p), and no certificate; `noise` (P,) is kept. Settles to about a
+    hundredth of a standard error, which is what makes it fast.
+    """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        problem = _Problem(
+            law,
+            objective,
+            [x[:, None] for x in inputs],
+            values[:, None],
+            weights[:, None],
+            noise[:, None, None],
+            prior or Prior(np.zeros(law.size), np.full(law.size, np.inf)),
+        )
+        theta, _ = _polish(problem, begin[:, None], promised=1e-6, patience=3)
+    return np.asarray(theta[:, 0])
+
+
 def _condensed(problem: _Problem) -> _Problem:
     """Many points along one input as CONDENSED means of neighbours, to bring starts near."""
     width = problem.values.shape[-1]
@@ -344,7 +373,9 @@ def _solve_linear(problem: _Problem, theta: Array) -> None:
     theta[..., linear] = np.where(log, np.log(best), best)
 
 
-def _polish(problem: _Problem, theta: Array) -> tuple[Array, Array]:
+def _polish(
+    problem: _Problem, theta: Array, promised: float = SETTLED, patience: int = STALLED
+) -> tuple[Array, Array]:
     """Levenberg-Marquardt from every start (P, S, p), projected onto the bounds.
 
     Huber's kink makes one curvature model either slow or short-sighted, so each step tries two,
@@ -382,13 +413,13 @@ def _polish(problem: _Problem, theta: Array) -> tuple[Array, Array]:
             residual[active[won]], gradient[active[won]] = trial[0][won], trial[1][won]
         moved = best_cost < cost[active]
         gain = np.where(moved, 1 - best_cost / np.maximum(cost[active], 1e-300), 0)
-        idle[active] = np.where(gain > 1e-11, 0, idle[active] + 1)
+        idle[active] = np.where(gain > 100 * promised, 0, idle[active] + 1)
         damping[active] = np.clip(
             np.where(moved, damping[active] / 6, damping[active] * 4), 1e-14, 1e14
         )
         theta[active], cost[active] = best, best_cost
-        settled = (promise <= SETTLED * best_cost) & (damping[active] < 0.1)
-        active = active[~(settled | (idle[active] >= STALLED)).all(axis=-1)]
+        settled = (promise <= promised * best_cost) & (damping[active] < 0.1)
+        active = active[~(settled | (idle[active] >= patience)).all(axis=-1)]
         if not len(active):
             break
     return theta[place][:, :, 0], cost[place][:, :, 0]

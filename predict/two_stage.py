@@ -62,6 +62,7 @@ class TwoStage:
         self.left_out_: dict[str, str] = {}
         self.unfinished_: list[str] = []
         self.pooled_: list[str] = []
+        self.points_: dict[str, dict[str, TaskPoints]] = {}
 
     def fit(self, observations: pd.DataFrame) -> TwoStage:
         """Fit both steps on the rungs of a validated observations table.
@@ -110,10 +111,12 @@ class TwoStage:
     ) -> None:
         own, *others = self.method.chains
         chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        self.points_ = {own.kind: points}
         signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         scored = {task: found for task, found in points.items() if len(found.link_loss)}
         for chain in others:
             usable = self._shared(chain, scored, rows, table, signals)
+            self.points_[chain.kind] = usable
             for task, fitted in fit_chain(chain, self.method, usable).items():
                 chains[task].append(fitted)
         self.fits_ = {
