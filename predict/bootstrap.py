@@ -45,7 +45,7 @@ def bootstrap(
     column = {name: i for i, name in enumerate(names)}
     losses: dict[str, Array] = {}
     accuracies: dict[str, list[Array]] = {task: [] for task in model.fits_}
-    for chain in model.method.chains:
+    for chain in model.chains_:
         found = model.points_.get(chain.kind, {})
         for task, fitted in model.fits_.items():
             own = next((c for c in fitted.chains if c.kind == chain.kind), None)
@@ -54,7 +54,7 @@ def bootstrap(
             points = found[task]
             drawn = counts[:, [column[r.run] for r in points.rungs]].astype(float)
             feature, accuracy = _replicate(chain, own, model.method, points, drawn, targets)
-            if chain.kind == model.method.chains[0].kind:
+            if chain.kind == model.chains_[0].kind:
                 losses[task] = feature
             if chain.kind in fitted.votes and accuracy is not None:
                 accuracies[task].append(accuracy)

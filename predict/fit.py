@@ -7,7 +7,6 @@ determine them. An optimiser's own success flag certifies nothing and is not con
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +15,11 @@ from numpy.typing import NDArray
 
 from evaluation.records import InputError
 from predict.laws import Array, Law
+from predict.polish import polish
+from predict.problem import Objective, Prior, Problem, bounds, condensed
+from predict.starts import grid_starts
+
+__all__ = ["Fit", "Objective", "Prior", "fit", "refit"]
 
 AGREEMENT = 1e-5
 """Relative distance to the best objective within which a start agrees with it."""
@@ -27,46 +31,10 @@ fits of the real ladder have 500 to 4000, a ladder of one size has infinity."""
 SINGULAR = 1e300
 """Condition that stands for infinity, which JSON cannot hold."""
 
-MAX_ITERATIONS = 600
-"""Steps of one start; published fits of the real ladder settle within 200."""
-
 FIRST_NOISE = 0.01
 """Relative noise that a fit which re-estimates it begins with."""
 
 NOISE_PASSES = 4
-
-CONDENSED = 64
-"""Means that stand for a problem of many points while its starts are far from settled."""
-
-SETTLED = 1e-13
-"""Relative gain promised by an all but undamped step below which a start has settled."""
-
-STALLED = 25
-"""Steps without a relative gain of 1e-11 after which a start has settled."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a fit minimises: sum of weight x rho(residual).
-
-    `delta` is Huber's threshold, infinite for least squares; with `log` residuals are differences
-    of logarithms, else of values.
-    """
-
-    delta: float = np.inf
-    log: bool = False
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Independent normal priors on a law's parameters, as a penalty on the objective.
-
-    Both have shape (p,); an infinite `sd` is no prior. The penalty is half the sum of
-    ((parameter - mean) / sd)^2, which goes with residuals in units of their own noise.
-    """
-
-    mean: Array
-    sd: Array
 
 
 @dataclass(frozen=True)
@@ -162,7 +130,7 @@ def fit(
         )
     # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        problem = _Problem(
+        problem = Problem(
             law,
             objective,
             [x[:, None] for x in inputs],
@@ -171,14 +139,14 @@ def fit(
             np.full((len(values), 1, 1), 1.0 if noise is None else FIRST_NOISE),
             prior or Prior(np.zeros(len(law.parameters)), np.full(len(law.parameters), np.inf)),
         )
-        near = _condensed(problem)
-        theta = _grid_starts(near, inputs, starts)
+        near = condensed(problem)
+        theta = grid_starts(near, inputs, starts)
         if near is not problem:
-            theta, _ = _polish(near, theta)
-        theta, cost = _polish(problem, theta)
+            theta, _ = polish(near, theta)
+        theta, cost = polish(problem, theta)
         for _ in range(0 if noise is None else NOISE_PASSES - 1):
             problem = replace(problem, noise=_noise(problem, theta, cost, noise or (0, 0)))
-            theta, cost = _polish(problem, theta)
+            theta, cost = polish(problem, theta)
         return [
             _certify(
                 problem.select(np.array([i])),
@@ -208,7 +176,7 @@ def refit(
     hundredth of a standard error, which is what makes it fast.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        problem = _Problem(
+        problem = Problem(
             law,
             objective,
             [x[:, None] for x in inputs],
@@ -217,32 +185,11 @@ def refit(
             noise[:, None, None],
             prior or Prior(np.zeros(law.size), np.full(law.size, np.inf)),
         )
-        theta, _ = _polish(problem, begin[:, None], promised=1e-6, patience=3)
+        theta, _ = polish(problem, begin[:, None], promised=1e-6, patience=3)
     return np.asarray(theta[:, 0])
 
 
-def _condensed(problem: _Problem) -> _Problem:
-    """Many points along one input as CONDENSED means of neighbours, to bring starts near."""
-    width = problem.values.shape[-1]
-    if len(problem.inputs) > 1 or width <= 2 * CONDENSED:
-        return problem
-    order = problem.inputs[0].argsort(axis=-1, kind="stable")
-    edges = np.linspace(0, width, CONDENSED + 1).astype(int)[:-1]
-
-    def summed(values: Array) -> Array:
-        return np.add.reduceat(np.take_along_axis(values, order, axis=-1), edges, axis=-1)
-
-    weights = summed(problem.weights)
-    whole = np.maximum(weights, 1e-300)
-    return replace(
-        problem,
-        inputs=[summed(problem.inputs[0] * problem.weights) / whole],
-        values=np.where(weights > 0, summed(problem.values * problem.weights) / whole, 1.0),
-        weights=weights,
-    )
-
-
-def _noise(problem: _Problem, theta: Array, cost: Array, limits: tuple[float, float]) -> Array:
+def _noise(problem: Problem, theta: Array, cost: Array, limits: tuple[float, float]) -> Array:
     """Each problem's residual rms about its best start, (K, 1, 1), within the limits.
 
     Residuals are clipped at three times the noise that they were fitted with; n - 4 degrees of
@@ -255,225 +202,8 @@ def _noise(problem: _Problem, theta: Array, cost: Array, limits: tuple[float, fl
     return np.asarray(np.clip(problem.noise * np.sqrt(squares / freedom)[..., None], *limits))
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Data of K problems: inputs, values and weights (K, 1, n), noise (K, 1, 1)."""
-
-    law: Law
-    objective: Objective
-    inputs: list[Array]
-    values: Array
-    weights: Array
-    noise: Array
-    prior: Prior
-
-    def select(self, rows: NDArray[np.intp]) -> _Problem:
-        return replace(
-            self,
-            inputs=[x[rows] for x in self.inputs],
-            values=self.values[rows],
-            weights=self.weights[rows],
-            noise=self.noise[rows],
-        )
-
-    def residuals(self, theta: Array) -> tuple[Array, Array]:
-        """Residuals (K, S, n) in units of the noise, and their gradient (K, S, n, p)."""
-        value, gradient = self.law.evaluate(theta, self.inputs)
-        if not self.objective.log:
-            return (value - self.values) / self.noise, gradient / self.noise[..., None]
-        value = np.maximum(value, np.finfo(float).tiny)
-        scale = value[..., None] * self.noise[..., None]
-        return np.log(value / self.values) / self.noise, gradient / scale
-
-    def cost(self, residual: Array, theta: Array) -> Array:
-        size = np.abs(residual)
-        inside = np.minimum(size, self.objective.delta)
-        # Huber: r^2/2 inside, delta (|r| - delta/2) outside; one expression for both.
-        rho = inside * (size - 0.5 * inside)
-        total = (self.weights * rho).sum(axis=-1)
-        total = total + 0.5 * (((theta - self.prior.mean) / self.prior.sd) ** 2).sum(axis=-1)
-        return np.where(np.isfinite(total), total, np.inf)
-
-
-def _bounds(law: Law) -> tuple[Array, Array]:
-    return np.array([p.lower for p in law.parameters]), np.array([p.upper for p in law.parameters])
-
-
-def _grid_starts(problem: _Problem, inputs: Sequence[Array], starts: int) -> Array:
-    """Starts (P, S, p): the best grid cells that are no neighbours, and the law's own start."""
-    law, count = problem.law, len(problem.values)
-    axes = [p.grid(inputs) for p in law.parameters if p.grid is not None]
-    shape = [axis.shape[1] for axis in axes]
-    cells = np.array(list(itertools.product(*(range(n) for n in shape))))  # (G, axes)
-    theta = np.zeros((count, len(cells), len(law.parameters)))
-    nonlinear = [i for i, p in enumerate(law.parameters) if not p.linear]
-    for axis, values, index in zip(nonlinear, axes, cells.T, strict=True):
-        theta[..., axis] = values[:, index]
-    _solve_linear(problem, theta)
-    residual, _ = problem.residuals(theta)
-    cost = problem.cost(residual, theta)
-    near = (np.abs(cells[:, None] - cells[None]) <= 1).all(axis=-1)  # (G, G)
-    chosen = []
-    for _ in range(starts):
-        best = cost.argmin(axis=-1)
-        chosen.append(theta[np.arange(count), best])
-        cost = np.where(near[best], np.inf, cost)
-    if law.default_start is not None:
-        chosen.append(np.broadcast_to(np.array(law.default_start), chosen[0].shape))
-    return np.stack(chosen, axis=1)
-
-
-def _solve_linear(problem: _Problem, theta: Array) -> None:
-    """Fill in the linear parameters by bounded least squares, exactly, in place.
-
-    Every choice of which of them sit on which bound is solved; the best feasible one wins.
-    """
-    law = problem.law
-    linear = [i for i, p in enumerate(law.parameters) if p.linear]
-    scale = np.array([np.exp(p.lower) if p.log else p.lower for p in law.parameters])[linear]
-    top = np.array([np.exp(p.upper) if p.log else p.upper for p in law.parameters])[linear]
-    theta[..., linear] = 0
-    value, gradient = law.evaluate(theta, problem.inputs)
-    basis = gradient[..., linear]  # (P, G, n, l)
-    # What is left without the linear terms; a log parameter of 0 is a coefficient of 1.
-    ones = basis[..., [law.parameters[i].log for i in linear]].sum(axis=-1)
-    wanted = problem.values - (value - ones)
-    weight = problem.weights / (problem.values**2 if problem.objective.log else 1)
-    gram = np.einsum("pgni,pgnj->pgij", basis * weight[..., None], basis)
-    right = np.einsum("pgni,pgn->pgi", basis, weight * wanted)
-    unit = np.sqrt(np.maximum(np.einsum("pgii->pgi", gram), 1e-300))
-    best_cost = np.full(theta.shape[:2], np.inf)
-    pin = np.where(np.isfinite(scale), scale, top)
-    best = np.broadcast_to(pin, (*theta.shape[:2], len(linear))).copy()
-    places = [
-        ("free", *(("low",) if np.isfinite(s) else ()), *(("high",) if np.isfinite(t) else ()))
-        for s, t in zip(scale, top, strict=True)
-    ]
-    for choice in itertools.product(*places):
-        free = np.array([place == "free" for place in choice])
-        pinned = np.array(
-            [h if c == "high" else s for c, s, h in zip(choice, scale, top, strict=True)]
-        )
-        solution = np.broadcast_to(np.where(free, 0.0, pinned), best.shape).copy()
-        if free.any():
-            system = gram[..., free, :][..., free] / (
-                unit[..., free, None] * unit[..., None, free]
-            ) + 1e-13 * np.eye(free.sum())
-            target = (right - np.einsum("pgij,pgj->pgi", gram, solution))[..., free]
-            part = np.linalg.solve(system, (target / unit[..., free])[..., None])[..., 0]
-            solution[..., free] = part / unit[..., free]
-        feasible = ((solution >= scale - 1e-12) & (solution <= top + 1e-12)).all(axis=-1)
-        cost = np.einsum("pgi,pgij,pgj->pg", solution, gram, solution) - 2 * np.einsum(
-            "pgi,pgi->pg", solution, right
-        )
-        better = feasible & (cost < best_cost)
-        best_cost = np.where(better, cost, best_cost)
-        best = np.where(better[..., None], solution, best)
-    log = np.array([law.parameters[i].log for i in linear])
-    theta[..., linear] = np.where(log, np.log(best), best)
-
-
-def _polish(
-    problem: _Problem, theta: Array, promised: float = SETTLED, patience: int = STALLED
-) -> tuple[Array, Array]:
-    """Levenberg-Marquardt from every start (P, S, p), projected onto the bounds.
-
-    Huber's kink makes one curvature model either slow or short-sighted, so each step tries two,
-    reweighted least squares and the curvature of the points inside the threshold, and keeps the
-    better.
-    """
-    count, starts, _ = theta.shape
-    first = _first_alike(theta)
-    rows, columns = np.nonzero(first == np.arange(starts))
-    place = np.zeros((count, starts), dtype=int)
-    place[rows, columns] = np.arange(len(rows))
-    place = np.take_along_axis(place, first, axis=1)
-    flat = problem.select(rows)
-    theta = theta[rows, columns][:, None]
-    lower, upper = _bounds(problem.law)
-    theta = np.clip(theta, lower, upper)
-    residual, gradient = flat.residuals(theta)
-    cost = flat.cost(residual, theta)
-    damping = np.full(cost.shape, 1e-3)
-    idle = np.zeros(cost.shape, dtype=int)
-    active = np.arange(len(theta))
-    for _ in range(MAX_ITERATIONS):
-        part = flat.select(active)
-        now = theta[active]
-        r, jac = residual[active], gradient[active]
-        best, best_cost = now, cost[active]
-        steps, promise = _steps(part, now, r, jac, damping[active], lower, upper)
-        for step in steps:
-            trial = part.residuals(step)
-            trial_cost = part.cost(trial[0], step)
-            better = trial_cost < best_cost
-            best = np.where(better[..., None], step, best)
-            best_cost = np.where(better, trial_cost, best_cost)
-            won = better[:, 0]
-            residual[active[won]], gradient[active[won]] = trial[0][won], trial[1][won]
-        moved = best_cost < cost[active]
-        gain = np.where(moved, 1 - best_cost / np.maximum(cost[active], 1e-300), 0)
-        idle[active] = np.where(gain > 100 * promised, 0, idle[active] + 1)
-        damping[active] = np.clip(
-            np.where(moved, damping[active] / 6, damping[active] * 4), 1e-14, 1e14
-        )
-        theta[active], cost[active] = best, best_cost
-        settled = (promise <= promised * best_cost) & (damping[active] < 0.1)
-        active = active[~(settled | (idle[active] >= patience)).all(axis=-1)]
-        if not len(active):
-            break
-    return theta[place][:, :, 0], cost[place][:, :, 0]
-
-
-def _first_alike(theta: Array) -> NDArray[np.intp]:
-    """For every start, (P, S), the first of its problem that is the same to a millionth."""
-    size = 1 + np.abs(theta)
-    alike = np.abs(theta[:, :, None] - theta[:, None]) <= 1e-6 * size[:, None]  # (P, S, S, p)
-    return np.asarray(alike.all(axis=-1).argmax(axis=-1))
-
-
-def _steps(
-    part: _Problem,
-    theta: Array,
-    residual: Array,
-    gradient: Array,
-    damping: Array,
-    lower: Array,
-    upper: Array,
-) -> tuple[list[Array], Array]:
-    """Trial steps, each (K, S, p), and the gain (K, S) that the first one promises."""
-    size, delta = np.abs(residual), part.objective.delta
-    slope = part.weights * np.clip(residual, -delta, delta)
-    precision = part.prior.sd**-2.0
-    pull = precision * (theta - part.prior.mean)
-    descent = np.einsum("ksn,ksnp->ksp", slope, gradient) + pull
-    stuck = ((theta <= lower) & (descent > 0)) | ((theta >= upper) & (descent < 0))
-    descent = np.where(stuck, 0, descent)
-    reweighted = part.weights * np.minimum(1, delta / np.maximum(size, 1e-300))
-    models = [reweighted]
-    if np.isfinite(delta):
-        models.append(part.weights * (size <= delta))
-    steps: list[Array] = []
-    eye = np.eye(theta.shape[-1])
-    scale = np.einsum("ksn,ksnp->ksp", reweighted, gradient**2) + precision
-    for model in models:
-        curvature = np.einsum("ksnp,ksnq->kspq", gradient * model[..., None], gradient)
-        curvature = curvature + eye * precision
-        held = stuck[..., :, None] | stuck[..., None, :]
-        curvature = np.where(held, 0, curvature)
-        diagonal = (damping[..., None] + 1e-14) * scale + 1e-300
-        diagonal = np.where(stuck, 1, diagonal)
-        unit = np.sqrt(np.einsum("kspp->ksp", curvature) + diagonal)
-        system = (curvature + eye * diagonal[..., None]) / (unit[..., None] * unit[..., None, :])
-        step = np.linalg.solve(system, (descent / unit)[..., None])[..., 0] / unit
-        if not steps:
-            promise = np.abs((descent * step).sum(axis=-1))
-        steps.append(np.clip(theta - step, lower, upper))
-    return steps, promise
-
-
 def _certify(
-    problem: _Problem,
+    problem: Problem,
     theta: Array,
     cost: Array,
     points: int,
@@ -487,7 +217,7 @@ def _certify(
     scale = float(problem.noise.squeeze()) ** 2
     floor = 1e-18 * float((problem.weights * (1 + size**2)).sum()) / scale
     agreeing = int((cost <= cost[best] * (1 + AGREEMENT) + floor).sum())
-    lower, upper = _bounds(law)
+    lower, upper = bounds(law)
     span = 1e-9 * (1 + np.abs(theta[best]))
     bound = (theta[best] <= lower + span) | (theta[best] >= upper - span)
     residual, gradient = problem.residuals(theta[best][None, None])

@@ -72,6 +72,9 @@ class Method:
     """Checkpoints in step 2's trailing mean, fewer at a run's start."""
     ideal_point: bool
     """Whether step 2 is given the point of a perfect model: loss 0, accuracy 1."""
+    centre_sd: float | None
+    """SD of the priors' means: the shared feature, fitted with priors this wide, says where they
+    are before the tasks are fitted with the chains' own. None keeps them."""
     reruns_share: bool
     """Whether runs of the same params and tokens share the weight of one."""
     widths: Widths
@@ -133,6 +136,7 @@ METHODS = {
             skip=0.1,
             smoothing=5,
             ideal_point=True,
+            centre_sd=0.15,
             reruns_share=True,
             widths=Widths(climb=0.15, spread=0.33, parameters=0.38),
             loss_widths=Widths(climb=0.08, spread=0, parameters=1.1),
@@ -146,6 +150,7 @@ METHODS = {
             skip=0.1,
             smoothing=5,
             ideal_point=True,
+            centre_sd=None,
             reruns_share=False,
             widths=_PUBLISHED.widths,
             loss_widths=Widths(climb=0.3, spread=0, parameters=0.2),

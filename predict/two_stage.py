@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 from evaluation.records import COLUMNS, InputError
 from predict.chains import ChainFit, fit_chain, least_checkpoints, least_rungs
 from predict.laws import get_law
-from predict.methods import Chain, Method, get_method, with_laws
+from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
 from predict.points import TaskPoints, task_points
 from predict.saved import load_document, save_document
 from predict.shared import WEAK, pooled_tasks, shared_feature
@@ -63,6 +63,7 @@ class TwoStage:
         self.unfinished_: list[str] = []
         self.pooled_: list[str] = []
         self.points_: dict[str, dict[str, TaskPoints]] = {}
+        self.chains_: list[Chain] = []
 
     def fit(self, observations: pd.DataFrame) -> TwoStage:
         """Fit both steps on the rungs of a validated observations table.
@@ -111,12 +112,27 @@ class TwoStage:
     ) -> None:
         own, *others = self.method.chains
         chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
-        self.points_ = {own.kind: points}
         signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         scored = {task: found for task, found in points.items() if len(found.link_loss)}
+        self.points_ = {own.kind: points}
+        centre: tuple[NormalPrior, ...] = ()
+        shared: dict[str, TaskPoints] = {}
+        if self.method.centre_sd is not None:
+            self.pooled_ = pooled_tasks(table, self.feature, signals)
+            shared = self._shared_points(rows, table)
+            centre = self._centre(own, shared)
+        if centre:
+            own = replace(own, priors=centre)
+            chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        self.chains_ = [own]
         for chain in others:
-            usable = self._shared(chain, scored, rows, table, signals)
+            usable = scored
+            if chain.kind == "shared":
+                # A pool of one task is no second opinion for it.
+                usable = {t: shared[t] for t in scored if t in shared and self.pooled_ != [t]}
+                chain = replace(chain, priors=centre or chain.priors)
             self.points_[chain.kind] = usable
+            self.chains_.append(chain)
             for task, fitted in fit_chain(chain, self.method, usable).items():
                 chains[task].append(fitted)
         self.fits_ = {
@@ -124,29 +140,31 @@ class TwoStage:
             for task, fits in chains.items()
         }
 
-    def _shared(
-        self,
-        chain: Chain,
-        scored: dict[str, TaskPoints],
-        rows: dict[str, pd.DataFrame],
-        table: pd.DataFrame,
-        signals: dict[str, float],
+    def _centre(self, own: Chain, shared: dict[str, TaskPoints]) -> tuple[NormalPrior, ...]:
+        """The own chain's priors, their means taken from the shared feature; none without one."""
+        wide = replace(
+            own,
+            link=None,
+            priors=tuple(replace(p, sd=self.method.centre_sd or p.sd) for p in own.priors),
+        )
+        most = max(shared.items(), key=lambda item: len(item[1].rungs), default=None)
+        if not own.priors or most is None or len(most[1].rungs) < least_rungs(own):
+            return ()
+        (found,) = fit_chain(wide, self.method, dict([most])).values()
+        return tuple(replace(p, mean=found.step1.parameters[p.parameter]) for p in own.priors)
+
+    def _shared_points(
+        self, rows: dict[str, pd.DataFrame], table: pd.DataFrame
     ) -> dict[str, TaskPoints]:
-        """The points that a chain is fitted to: the tasks' own, or the shared feature's."""
-        if chain.kind != "shared":
-            return scored
-        pool = pooled_tasks(table, self.feature, signals)
-        self.pooled_ = pool
-        if not pool:
+        """Every task's points with the shared feature in the place of its own."""
+        if not self.pooled_:
             return {}
-        shared = shared_feature(table, self.feature, pool)
-        # A pool of one task is no second opinion for it.
-        asked = [task for task in scored if pool != [task]]
+        values = shared_feature(table, self.feature, self.pooled_)
         return {
             task: task_points(
-                rows[task].assign(**{SHARED: shared.reindex(rows[task].index)}), self.method, SHARED
+                part.assign(**{SHARED: values.reindex(part.index)}), self.method, SHARED
             )
-            for task in asked
+            for task, part in rows.items()
         }
 
     def _task_fit(

@@ -98,7 +98,7 @@ def test_predict_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixtu
     found = document(
         capsys, "predict", table, "--target", "7B:6.9e9:4T", "--target", "13B:13B:5e12"
     )
-    assert found["method"] == "published"
+    assert found["method"] == "default"
     assert [r["target"] for r in found["rows"]] == ["7B", "13B"]
     assert all(set(r) == PREDICT_FIELDS for r in found["rows"])
     assert found["rows"][0]["tokens"] == 4e12
