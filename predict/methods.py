@@ -102,11 +102,11 @@ _OWN = Chain(
     "chinchilla_scaled",
     "sigmoid",
     _ROBUST,
-    Widths(climb=0.15, spread=0, parameters=0.4),
+    Widths(climb=0.12, spread=0, parameters=0.63),
     _EXPONENTS,
     _NOISE,
 )
-_SHARED = replace(_OWN, kind="shared", widths=Widths(climb=0.13, spread=0, parameters=0.7))
+_SHARED = replace(_OWN, kind="shared", widths=Widths(climb=0.1, spread=0, parameters=0.8))
 _DIRECT = Chain(
     "direct",
     "chinchilla_scaled",
@@ -138,8 +138,8 @@ METHODS = {
             ideal_point=True,
             centre_sd=0.15,
             reruns_share=True,
-            widths=Widths(climb=0.15, spread=0.33, parameters=0.38),
-            loss_widths=Widths(climb=0.08, spread=0, parameters=1.1),
+            widths=Widths(climb=0.07, spread=0.48, parameters=0.5),
+            loss_widths=Widths(climb=0.17, spread=0, parameters=0.83),
         ),
         Method(
             name="published",
