@@ -36,6 +36,7 @@ COMPARED = ("default", "published", "own", "shared", "direct", "single_step")
 
 
 def main(folder: Path) -> None:
+    """Print everything."""
     table = import_olmo_ladder(folder).observations
     results = {
         name: backtest(table, COMPARED, rungs, score, PAPER)
@@ -50,6 +51,7 @@ def main(folder: Path) -> None:
 
 
 def show_scores(results: dict[str, Backtest]) -> None:
+    """Each method on each ladder."""
     print("## Back-tests inside the ladder\n")
     print(
         "| ladder | method | splits | error | in 80% | in 95% | left-out 80% | left-out 95% "
@@ -66,6 +68,7 @@ def show_scores(results: dict[str, Backtest]) -> None:
 
 
 def show_pairs(results: dict[str, Backtest]) -> None:
+    """The default against each other method."""
     print("\n## Paired differences\n")
     print("| ladder | default against | difference | standard error |\n| --- | --- | --- | --- |")
     for name, result in results.items():
@@ -100,6 +103,7 @@ def show_widths(results: dict[str, Backtest]) -> None:
 
 
 def fit_widths(rows: pd.DataFrame) -> Widths:
+    """The weights of the smallest mean interval score."""
     size = np.abs(rows["error"].to_numpy())
 
     def score(logs: np.ndarray) -> float:
@@ -112,6 +116,7 @@ def fit_widths(rows: pd.DataFrame) -> Widths:
 
 
 def errors(rows: pd.DataFrame, widths: Widths) -> np.ndarray:
+    """Standard errors of back-test rows."""
     parts = (
         widths.climb * rows["climb"],
         widths.spread * rows["spread"],
@@ -122,6 +127,7 @@ def errors(rows: pd.DataFrame, widths: Widths) -> np.ndarray:
 
 
 def words(widths: Widths, votes: list[str]) -> str:
+    """Climb, spread and parameters."""
     spread = f"{widths.spread:.2f}" if len(votes) > 1 else "-"
     return f"{widths.climb:.2f}, {spread}, {widths.parameters:.2f}"
 
@@ -173,12 +179,14 @@ def weaken(table: pd.DataFrame, task: str, kind: str, seed: int) -> pd.DataFrame
 
 
 def error_of(result: Backtest, tasks: tuple[str, ...]) -> dict[str, float]:
+    """Mean absolute error a method on some tasks, in points."""
     frame = result.frame()
     chosen = frame[frame["task"].isin(tasks) & frame["error"].notna()]
     return (100 * chosen["error"].abs()).groupby(chosen["method"]).mean().to_dict()
 
 
 def show_targets(table: pd.DataFrame) -> None:
+    """The error of each method on the real targets."""
     print("\n## Targets, 7B-4T and 13B-5T: looked at last, chose nothing\n")
     print(
         "| ladder | method | error | in 80% | in 95% | of |\n| --- | --- | --- | --- | --- | --- |"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from evaluation.records import InputError
 from predict.laws import Array, Law
-from predict.polish import polish
+from predict.polish import ROUGH, polish
 from predict.problem import Objective, Prior, Problem, bounds, condensed
 from predict.starts import grid_starts
 
@@ -143,10 +143,10 @@ def fit(
         theta = grid_starts(near, inputs, starts)
         if near is not problem:
             theta, _ = polish(near, theta)
-        theta, cost = polish(problem, theta)
         for _ in range(0 if noise is None else NOISE_PASSES - 1):
+            theta, cost = polish(problem, theta, ROUGH)
             problem = replace(problem, noise=_noise(problem, theta, cost, noise or (0, 0)))
-            theta, cost = polish(problem, theta)
+        theta, cost = polish(problem, theta)
         return [
             _certify(
                 problem.select(np.array([i])),
@@ -185,7 +185,7 @@ def refit(
             noise[:, None, None],
             prior or Prior(np.zeros(law.size), np.full(law.size, np.inf)),
         )
-        theta, _ = polish(problem, begin[:, None], promised=1e-6, patience=3)
+        theta, _ = polish(problem, begin[:, None], ROUGH)
     return np.asarray(theta[:, 0])
 
 

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from predict.laws import Array
 from predict.problem import Problem, bounds
 
-MAX_ITERATIONS = 600
-"""Steps of one start; published fits of the real ladder settle within 200."""
 
-SETTLED = 1e-13
-"""Relative gain promised by an all but undamped step below which a start has settled."""
+@dataclass(frozen=True)
+class Patience:
+    """When a start is left alone."""
 
-STALLED = 25
-"""Steps without a relative gain of 1e-11 after which a start has settled."""
+    steps: int
+    """At most so many."""
+    promised: float
+    """Relative gain that an all but undamped step promises, below which a start has settled."""
+    stalled: int
+    """Steps without a relative gain of 100 x `promised` after which it has settled, too."""
 
 
-def polish(
-    problem: Problem, theta: Array, promised: float = SETTLED, patience: int = STALLED
-) -> tuple[Array, Array]:
+SETTLED = Patience(600, 1e-13, 25)
+"""To the last digit: published fits of the real ladder settle within 250 steps."""
+
+ROUGH = Patience(100, 1e-6, 3)
+"""To about a hundredth of a standard error."""
+
+
+def polish(problem: Problem, theta: Array, patience: Patience = SETTLED) -> tuple[Array, Array]:
     """Levenberg-Marquardt from every start (P, S, p), projected onto the bounds.
 
     Huber's kink makes one curvature model either slow or short-sighted, so each step tries two,
@@ -42,7 +52,7 @@ def polish(
     damping = np.full(cost.shape, 1e-3)
     idle = np.zeros(cost.shape, dtype=int)
     active = np.arange(len(theta))
-    for _ in range(MAX_ITERATIONS):
+    for _ in range(patience.steps):
         part = flat.select(active)
         now = theta[active]
         r, jac = residual[active], gradient[active]
@@ -58,13 +68,13 @@ def polish(
             residual[active[won]], gradient[active[won]] = trial[0][won], trial[1][won]
         moved = best_cost < cost[active]
         gain = np.where(moved, 1 - best_cost / np.maximum(cost[active], 1e-300), 0)
-        idle[active] = np.where(gain > 100 * promised, 0, idle[active] + 1)
+        idle[active] = np.where(gain > 100 * patience.promised, 0, idle[active] + 1)
         damping[active] = np.clip(
             np.where(moved, damping[active] / 6, damping[active] * 4), 1e-14, 1e14
         )
         theta[active], cost[active] = best, best_cost
-        settled = (promise <= promised * best_cost) & (damping[active] < 0.1)
-        active = active[~(settled | (idle[active] >= patience)).all(axis=-1)]
+        settled = (promise <= patience.promised * best_cost) & (damping[active] < 0.1)
+        active = active[~(settled | (idle[active] >= patience.stalled)).all(axis=-1)]
         if not len(active):
             break
     return theta[place][:, :, 0], cost[place][:, :, 0]

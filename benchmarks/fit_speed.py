@@ -1,0 +1,177 @@
+"""Times the fits against plain scipy, in one process on one core, and the whole audit.
+
+    OMP_NUM_THREADS=1 python benchmarks/fit_speed.py [FOLDER]
+
+FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder). The rivals are in this
+file: the published method in plain scipy, one L-BFGS-B start and one curve_fit a task, and a brute
+force of 3125 starts. Prints medians and ratios; benchmarks/fit_speed.md holds a run.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import curve_fit, minimize
+
+from evaluation.records import write_observations
+from evaluation.sources import import_olmo_ladder
+from predict import Target, TwoStage
+from predict.bootstrap import bootstrap
+from predict.fit import Objective, fit
+from predict.laws import get_law
+
+PAPER = (
+    *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),
+    *(f"{t}_val_rc_5shot" for t in ("hellaswag", "piqa", "csqa", "socialiqa")),
+)
+DELTA = 1e-3
+
+
+def main(folder: Path) -> None:
+    """Print everything."""
+    table = import_olmo_ladder(folder).observations
+    rungs = table[(table["role"] == "ladder") & table["task"].isin(PAPER)]
+    print("`OMP_NUM_THREADS=1 python benchmarks/fit_speed.py`, medians\n")
+    print("| what | task-ladder | rival | rival's | ratio |\n| --- | --- | --- | --- | --- |")
+    ours = median(5, lambda: TwoStage("published").fit(rungs))
+    theirs = median(3, lambda: plain_published(rungs))
+    show("published method, 8 tasks, both steps", ours, "plain scipy", theirs)
+    ours = median(5, lambda: TwoStage("default").fit(rungs))
+    show("default method, 8 tasks, three chains", ours, "plain scipy, published", theirs)
+    params, tokens, loss = chinchilla_points()
+    law, objective = get_law("chinchilla"), Objective(delta=DELTA, log=True)
+    ours = median(9, lambda: fit(law, [params[None], tokens[None]], loss[None], objective))
+    found = fit(law, [params[None], tokens[None]], loss[None], objective)[0]
+    begin = time.perf_counter()
+    best = brute_force(params, tokens, loss)
+    show(
+        "certified fit of 240 points", ours, "3125 starts of L-BFGS-B", time.perf_counter() - begin
+    )
+    model = TwoStage("default").fit(rungs)
+    target = [Target("7B-4T", 6_887_575_552, 3_945_065_873_408)]
+    seconds = median(3, lambda: bootstrap(model, target, 1000))
+    print(f"| 1000 bootstrap refits of 8 tasks, default method | {seconds:.2f} s | | | |")
+    seconds = median(5, lambda: audit_process(folder, table))
+    print(f"| `ladder audit` on the logs, 35 tasks, whole process | {seconds:.2f} s | | | |")
+    print(
+        f"\nObjective of the 240 points: {found.objective:.9g} certified "
+        f"({found.agreeing} of {found.starts} starts agree), {best:.9g} by brute force."
+    )
+
+
+def median(runs: int, call: Callable[[], object]) -> float:
+    """Median wall seconds of a call."""
+    times = []
+    for _ in range(runs):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def show(what: str, ours: float, rival: str, theirs: float) -> None:
+    """One line of the table."""
+    print(
+        f"| {what} | {ours:.3f} s | {rival} | {theirs:.2f} s | {theirs / ours:,.0f}x |", flush=True
+    )
+
+
+def plain_published(rows: pd.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The published method with scipy alone: arXiv 2412.04403, its settings, no batching."""
+    fits = {}
+    for task, part in rows.groupby("task"):
+        points, losses, accuracies = [], [], []
+        for _, run in part.sort_values("step").groupby("run"):
+            points.append(
+                (run["params"].iloc[-1], run["tokens"].iloc[-1], run["loss"].tail(5).mean())
+            )
+            kept = run.iloc[int(np.ceil(0.1 * len(run))) :]
+            smooth = kept[["loss", "accuracy"]].rolling(5, min_periods=1).mean()
+            losses += smooth["loss"].tolist()
+            accuracies += smooth["accuracy"].tolist()
+        params, tokens, loss = np.array(points, dtype=float).T
+        step1 = one_start(params, tokens, loss, np.array([3, 6, 0.1, 0.2, 1.0]), 1e-10)
+        chance = part["chance"].iloc[0]
+        step2, _ = curve_fit(
+            lambda x, a, x0, k, b: a / (1 + np.exp(-k * (x - x0))) + b,
+            np.array([*losses, 0.0]),
+            np.array([*accuracies, 1.0]),
+            p0=[chance - 1, 0.9, 3.0, 1.0],
+            bounds=([-1, 0, 0, 0], [0, np.inf, np.inf, 1]),
+            maxfev=100_000,
+        )
+        fits[str(task)] = (step1.x, step2)
+    return fits
+
+
+def one_start(params, tokens, loss, begin, gtol):  # type: ignore[no-untyped-def]
+    """L-BFGS-B with the analytic gradient on the sum of Huber losses of log residuals."""
+    log_n, log_d, log_y = np.log(params), np.log(tokens), np.log(loss)
+
+    def objective(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        a, b, alpha, beta, floor = theta
+        size, data = np.exp(a - alpha * log_n), np.exp(b - beta * log_d)
+        value = size + data + floor
+        residual = np.log(value) - log_y
+        small = np.abs(residual) <= DELTA
+        rho = np.where(small, residual**2 / 2, DELTA * (np.abs(residual) - DELTA / 2))
+        slope = np.clip(residual, -DELTA, DELTA) / value
+        parts = (size, data, -size * log_n, -data * log_d, np.ones_like(value))
+        return float(rho.sum()), np.array([(slope * part).sum() for part in parts])
+
+    return minimize(
+        objective,
+        begin,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=[(0, None)] * 5,
+        options={"ftol": 0, "gtol": gtol, "maxiter": 10_000, "maxfun": 100_000},
+    )
+
+
+def chinchilla_points() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """240 points of Hoffmann et al.'s corrected law (Besiroglu et al. 2024), 1% noise, seed 0."""
+    rng = np.random.default_rng(0)
+    params = np.exp(rng.uniform(np.log(5e7), np.log(1.6e10), 240))
+    tokens = np.exp(rng.uniform(np.log(1e9), np.log(4e11), 240))
+    loss = 482.01 / params**0.3478 + 2085.43 / tokens**0.3658 + 1.8169
+    return params, tokens, loss * np.exp(0.01 * rng.standard_normal(240))
+
+
+def brute_force(params: np.ndarray, tokens: np.ndarray, loss: np.ndarray) -> float:
+    """The best objective of five values a parameter, every combination a start."""
+    axes = (
+        np.linspace(0, 25, 5),
+        np.linspace(0, 25, 5),
+        np.linspace(0, 2, 5),
+        np.linspace(0, 2, 5),
+        np.linspace(0.3, 2.5, 5),
+    )
+    return min(
+        float(one_start(params, tokens, loss, np.array(begin), 1e-8).fun)
+        for begin in itertools.product(*axes)
+    )
+
+
+def audit_process(folder: Path, table: pd.DataFrame) -> None:
+    """`ladder audit` in a process of its own on the whole table."""
+    path = Path(tempfile.gettempdir()) / f"fit_speed-{os.getpid()}.parquet"
+    if not path.exists():
+        write_observations(table, path)
+    command = [sys.executable, "-m", "ladder.cli", "audit", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+if __name__ == "__main__":
+    default = Path(__file__).parent.parent.parent / "shared" / "olmo-ladder"
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)
