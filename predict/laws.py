@@ -99,14 +99,11 @@ def _chinchilla(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
     size_term = np.exp(a - alpha * log_params)
     data_term = np.exp(b - beta * log_tokens)
     value = size_term + data_term + floor
-    columns = (
-        size_term,
-        -size_term * log_params,
-        data_term,
-        -data_term * log_tokens,
-        np.ones_like(value),
-    )
-    return value, np.stack(columns, axis=-1)
+    gradient = np.empty((*value.shape, 5))
+    gradient[..., 0], gradient[..., 1] = size_term, -size_term * log_params
+    gradient[..., 2], gradient[..., 3] = data_term, -data_term * log_tokens
+    gradient[..., 4] = 1
+    return value, gradient
 
 
 chinchilla = register(
@@ -142,11 +139,11 @@ chinchilla_scaled = register(
             Parameter(
                 "a", -200, np.inf, "log of the loss owed to 1e9 params", linear=True, log=True
             ),
-            Parameter("alpha", 0, np.inf, "exponent of N", grid=_fixed(0.02, 1.4, 18)),
+            Parameter("alpha", 0, np.inf, "exponent of N", grid=_fixed(0.02, 1.4, 12)),
             Parameter(
                 "b", -200, np.inf, "log of the loss owed to 1e11 tokens", linear=True, log=True
             ),
-            Parameter("beta", 0, np.inf, "exponent of D", grid=_fixed(0.02, 1.4, 18)),
+            Parameter("beta", 0, np.inf, "exponent of D", grid=_fixed(0.02, 1.4, 12)),
             Parameter("E", 0, np.inf, "irreducible loss, unit of the loss", linear=True),
         ),
         evaluate=_scaled,

@@ -101,7 +101,7 @@ def _steps(
     slope = part.weights * np.clip(residual, -delta, delta)
     precision = part.prior.sd**-2.0
     pull = precision * (theta - part.prior.mean)
-    descent = np.einsum("ksn,ksnp->ksp", slope, gradient) + pull
+    descent = (slope[..., None, :] @ gradient)[..., 0, :] + pull
     stuck = ((theta <= lower) & (descent > 0)) | ((theta >= upper) & (descent < 0))
     descent = np.where(stuck, 0, descent)
     reweighted = part.weights * np.minimum(1, delta / np.maximum(size, 1e-300))
@@ -110,10 +110,10 @@ def _steps(
         models.append(part.weights * (size <= delta))
     steps: list[Array] = []
     eye = np.eye(theta.shape[-1])
-    scale = np.einsum("ksn,ksnp->ksp", reweighted, gradient**2) + precision
+    scale = (reweighted[..., None, :] @ gradient**2)[..., 0, :] + precision
     for model in models:
-        curvature = np.einsum("ksnp,ksnq->kspq", gradient * model[..., None], gradient)
-        curvature = curvature + eye * precision
+        turned = np.swapaxes(gradient * model[..., None], -1, -2)  # (K, S, p, n)
+        curvature = turned @ gradient + eye * precision
         held = stuck[..., :, None] | stuck[..., None, :]
         curvature = np.where(held, 0, curvature)
         diagonal = (damping[..., None] + 1e-14) * scale + 1e-300

@@ -62,11 +62,16 @@ class Problem:
     def residuals(self, theta: Array) -> tuple[Array, Array]:
         """Residuals (K, S, n) in units of the noise, and their gradient (K, S, n, p)."""
         value, gradient = self.law.evaluate(theta, self.inputs)
+        scale = self.noise
+        if self.objective.log:
+            scale = np.maximum(value, np.finfo(float).tiny) * self.noise
+        return self.residual_of(value), gradient / scale[..., None]
+
+    def residual_of(self, value: Array) -> Array:
+        """Residuals of a law's values (K, S, n)."""
         if not self.objective.log:
-            return (value - self.values) / self.noise, gradient / self.noise[..., None]
-        value = np.maximum(value, np.finfo(float).tiny)
-        scale = value[..., None] * self.noise[..., None]
-        return np.log(value / self.values) / self.noise, gradient / scale
+            return (value - self.values) / self.noise
+        return np.log(np.maximum(value, np.finfo(float).tiny) / self.values) / self.noise
 
     def cost(self, residual: Array, theta: Array) -> Array:
         """The objective (K, S): weighted Huber of the residuals, and the prior's penalty."""

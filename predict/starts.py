@@ -21,9 +21,7 @@ def grid_starts(problem: Problem, inputs: Sequence[Array], starts: int) -> Array
     nonlinear = [i for i, p in enumerate(law.parameters) if not p.linear]
     for axis, values, index in zip(nonlinear, axes, cells.T, strict=True):
         theta[..., axis] = values[:, index]
-    _solve_linear(problem, theta)
-    residual, _ = problem.residuals(theta)
-    cost = problem.cost(residual, theta)
+    cost = problem.cost(problem.residual_of(_solve_linear(problem, theta)), theta)
     near = (np.abs(cells[:, None] - cells[None]) <= 1).all(axis=-1)  # (G, G)
     chosen = []
     for _ in range(starts):
@@ -35,8 +33,8 @@ def grid_starts(problem: Problem, inputs: Sequence[Array], starts: int) -> Array
     return np.stack(chosen, axis=1)
 
 
-def _solve_linear(problem: Problem, theta: Array) -> None:
-    """Fill in the linear parameters by bounded least squares, exactly, in place.
+def _solve_linear(problem: Problem, theta: Array) -> Array:
+    """Fill in the linear parameters by bounded least squares, exactly, in place; returns the fit.
 
     Every choice of which of them sit on which bound is solved; the best feasible one wins.
     """
@@ -49,10 +47,12 @@ def _solve_linear(problem: Problem, theta: Array) -> None:
     basis = gradient[..., linear]  # (P, G, n, l)
     # What is left without the linear terms; a log parameter of 0 is a coefficient of 1.
     ones = basis[..., [law.parameters[i].log for i in linear]].sum(axis=-1)
-    wanted = problem.values - (value - ones)
+    rest = value - ones
+    wanted = problem.values - rest
     weight = problem.weights / (problem.values**2 if problem.objective.log else 1)
-    gram = np.einsum("pgni,pgnj->pgij", basis * weight[..., None], basis)
-    right = np.einsum("pgni,pgn->pgi", basis, weight * wanted)
+    turned = np.swapaxes(basis * weight[..., None], -1, -2)  # (P, G, l, n)
+    gram = turned @ basis
+    right = (turned @ wanted[..., None])[..., 0]
     unit = np.sqrt(np.maximum(np.einsum("pgii->pgi", gram), 1e-300))
     best_cost = np.full(theta.shape[:2], np.inf)
     pin = np.where(np.isfinite(scale), scale, top)
@@ -83,3 +83,4 @@ def _solve_linear(problem: Problem, theta: Array) -> None:
         best = np.where(better[..., None], solution, best)
     log = np.array([law.parameters[i].log for i in linear])
     theta[..., linear] = np.where(log, np.log(best), best)
+    return np.asarray(rest + (basis @ best[..., None])[..., 0])
