@@ -184,7 +184,8 @@ def backtest(
     part. Raises InputError where the ladder has no split.
     """
     models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
-    table = models[0].fitted_rows(observations)
+    table = models[0].fitted_rows(observations, every_task=True)
+    chosen = set(matching(table["task"].unique(), tasks, "task"))
     extra: list[str] = []
     if score:
         others = observations[observations["role"] != "target"]
@@ -201,7 +202,8 @@ def backtest(
             [table, more[more["task"].isin(table["task"].unique())]], ignore_index=True
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)
     table = table.assign(role="ladder")
-    rows_by_task = {str(t): part for t, part in table.groupby("task", sort=False)}
+    table = table[table[feature] > 0]
+    rows_by_task = {str(t): part for t, part in table.groupby("task", sort=False) if t in chosen}
     measured = {
         task: {p.run: p for p in task_points(part, models[0].method, feature).rungs}
         for task, part in rows_by_task.items()
@@ -217,7 +219,7 @@ def backtest(
     for split in watch(splits):
         part = table[table["run"].isin(split.fitted)]
         for method in methods:
-            model = TwoStage(method, feature, law=law, link=link).fit(part)
+            model = TwoStage(method, feature, (), tasks, law, link).fit(part)
             found += _score(model, method, split, measured)
     if not any(row.error is not None for row in found):
         raise InputError("no held-out rung has an accuracy to score")

@@ -138,7 +138,7 @@ METHODS = {
             ideal_point=True,
             centre_sd=0.15,
             reruns_share=True,
-            widths=Widths(climb=0.07, spread=0.48, parameters=0.5),
+            widths=Widths(climb=0.1, spread=0.5, parameters=0.44),
             loss_widths=Widths(climb=0.17, spread=0, parameters=0.83),
         ),
         Method(

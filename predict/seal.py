@@ -59,7 +59,7 @@ def write_seal(
                 f"--seal {path}: target {target.name} has results in the observations already; "
                 "a seal is for predictions made before"
             )
-    rows = model.fitted_rows(observations)
+    rows = model.fitted_rows(observations, every_task=True)
     document: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "sealed_at": sealed_at,
@@ -86,7 +86,8 @@ def check_seal(path: Path, observations: pd.DataFrame) -> SealCheck:
     ladder = observations[observations["run"].isin(document["ladder"]["runs"])]
     unchanged, refitted = False, None
     if set(document["ladder"]["runs"]) <= set(ladder["run"]):
-        unchanged = hash_rows(model.fitted_rows(ladder)) == document["ladder"]["sha256"]
+        rows_now = hash_rows(model.fitted_rows(ladder, every_task=True))
+        unchanged = rows_now == document["ladder"]["sha256"]
         refitted = model.fit(ladder)
     scored, unscored = [], []
     for prediction in predictions:

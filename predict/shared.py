@@ -26,14 +26,9 @@ def pooled_tasks(table: pd.DataFrame, feature: str, signals: Mapping[str, float]
 
 
 def shared_feature(table: pd.DataFrame, feature: str, tasks: list[str]) -> pd.Series:
-    """The tasks' geometric mean feature at each row's (run, step); NaN where a task lacks it."""
+    """The tasks' geometric mean feature by (run, step), where all of them have one."""
     rows = table[table["task"].isin(tasks)]
-    logs = np.log(rows[feature].to_numpy(dtype=float))
-    keyed = pd.DataFrame(
-        {"run": rows["run"].to_numpy(), "step": rows["step"].to_numpy(), "v": logs}
-    )
-    groups = keyed.dropna().groupby(["run", "step"], sort=False)["v"]
-    means, counts = groups.mean(), groups.size()
-    means = means[counts == len(tasks)]
-    index = pd.MultiIndex.from_frame(table[["run", "step"]])
-    return pd.Series(np.exp(means.reindex(index).to_numpy()), index=table.index)
+    logs = pd.DataFrame({"run": rows["run"], "step": rows["step"], "log": np.log(rows[feature])})
+    groups = logs.dropna().groupby(["run", "step"], sort=False)["log"]
+    means = groups.mean()[groups.size() == len(tasks)]
+    return np.exp(means)

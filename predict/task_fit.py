@@ -208,13 +208,8 @@ class TaskFit:
     def _why_not(self, target: Target, bounds: Interval | None) -> str:
         if not self.step1.determined and set(self.votes) <= {"own"}:
             return f"step 1: {self.step1.doubt}"
-        ratios = [r.tokens / r.params for r in self.rungs]
-        ratio = target.tokens / target.params
-        if max(ratios) < 1.1 * min(ratios) and not 0.8 < ratio / ratios[0] < 1.25:
-            return (
-                f"every rung has {ratios[0]:.3g} tokens a parameter and the target {ratio:.3g}: "
-                "params cannot be told from tokens; vary the multiple"
-            )
+        if why := self._one_design(target):
+            return why
         if not self.votes:
             return ""
         if why := self._no_climb():
@@ -229,6 +224,22 @@ class TaskFit:
         half = (bounds.upper80 - bounds.lower80) / 2
         if half > TOO_WIDE:
             return f"the 80% interval is {200 * half:.0f} points wide"
+        return ""
+
+    def _one_design(self, target: Target) -> str:
+        """Why a ladder that varies in one direction only says nothing about the target."""
+        measures = (
+            ("params", [r.params for r in self.rungs], target.params),
+            ("tokens", [r.tokens for r in self.rungs], target.tokens),
+            (
+                "tokens a parameter",
+                [r.tokens / r.params for r in self.rungs],
+                target.tokens / target.params,
+            ),
+        )
+        for name, seen, wanted in measures:
+            if max(seen) < 1.1 * min(seen) and not 0.8 < wanted / seen[0] < 1.25:
+                return f"every rung has {seen[0]:.3g} {name} and the target {wanted:.3g}; vary it"
         return ""
 
     def _no_climb(self) -> str:

@@ -23,6 +23,9 @@ from predict.task_fit import Prediction, Target, TaskFit, signal
 SHARED = "_shared"
 """Column that the shared feature has while it is fitted."""
 
+KEY = ["run", "step"]
+"""Columns that say which evaluation a row belongs to."""
+
 
 def predictions_document(model: TwoStage, predictions: Sequence[Prediction]) -> dict[str, Any]:
     """The JSON that `ladder predict` promises."""
@@ -104,26 +107,29 @@ class TwoStage:
                 points[task] = found
         if not points:
             raise InputError(f"no task can be fitted: {_reasons(self.left_out_)}")
-        self._fit_chains(points, rows, table)
+        everything = table
+        if self.tasks and self.method.centre_sd is not None:
+            everything = self.fitted_rows(observations, every_task=True)
+            everything = everything[everything[self.feature] > 0].reset_index(drop=True)
+        self._fit_chains(points, rows, everything)
         return self
 
     def _fit_chains(
         self, points: dict[str, TaskPoints], rows: dict[str, pd.DataFrame], table: pd.DataFrame
     ) -> None:
+        """Fit the chains to the points; `table` holds every task, chosen or not."""
         own, *others = self.method.chains
-        chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
-        signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         scored = {task: found for task, found in points.items() if len(found.link_loss)}
         self.points_ = {own.kind: points}
         centre: tuple[NormalPrior, ...] = ()
         shared: dict[str, TaskPoints] = {}
         if self.method.centre_sd is not None:
-            self.pooled_ = pooled_tasks(table, self.feature, signals)
+            self.pooled_ = pooled_tasks(table, self.feature, self._signals(own, table))
             shared = self._shared_points(rows, table)
             centre = self._centre(own, shared)
-        if centre:
-            own = replace(own, priors=centre)
-            chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        own = replace(own, priors=centre or own.priors)
+        chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         self.chains_ = [own]
         for chain in others:
             usable = scored
@@ -139,6 +145,15 @@ class TwoStage:
             task: self._task_fit(points[task], rows[task], fits, signals[task])
             for task, fits in chains.items()
         }
+
+    def _signals(self, own: Chain, table: pd.DataFrame) -> dict[str, float]:
+        """How clearly each task's feature moves, by a first fit of step 1."""
+        points = {
+            str(task): task_points(part, self.method, self.feature)
+            for task, part in table.groupby("task", sort=False)
+        }
+        fits = fit_chain(replace(own, link=None), self.method, points)
+        return {task: signal(points[task].rungs, f.step1) for task, f in fits.items()}
 
     def _centre(self, own: Chain, shared: dict[str, TaskPoints]) -> tuple[NormalPrior, ...]:
         """The own chain's priors, their means taken from the shared feature; none without one."""
@@ -162,7 +177,11 @@ class TwoStage:
         values = shared_feature(table, self.feature, self.pooled_)
         return {
             task: task_points(
-                part.assign(**{SHARED: values.reindex(part.index)}), self.method, SHARED
+                part.assign(
+                    **{SHARED: values.reindex(pd.MultiIndex.from_frame(part[KEY])).to_numpy()}
+                ),
+                self.method,
+                SHARED,
             )
             for task, part in rows.items()
         }
@@ -265,8 +284,11 @@ class TwoStage:
         if not self.fits_:
             raise InputError("the predictor is not fitted; call fit(observations) first")
 
-    def fitted_rows(self, observations: pd.DataFrame) -> pd.DataFrame:
-        """The rows that `fit` would use: finished rungs, chosen tasks, a feature above 0."""
+    def fitted_rows(self, observations: pd.DataFrame, every_task: bool = False) -> pd.DataFrame:
+        """The rows that `fit` would use: finished rungs, chosen tasks, a feature above 0.
+
+        With `every_task` those of the tasks that were not chosen as well, whatever their feature.
+        """
         table = observations
         own = {column.name for column in COLUMNS} - {"loss"}
         if self.feature in own:
@@ -286,14 +308,14 @@ class TwoStage:
             table = table[table["role"] == "ladder"]
             if not len(table):
                 raise InputError("no run has the role ladder; name the rungs with --rungs")
-        if self.tasks:
+        if self.tasks and not every_task:
             table = table[table["task"].isin(matching(table["task"].unique(), self.tasks, "task"))]
         finished = table.groupby("run")["final"].transform("any")
         self.unfinished_ = sorted(set(table.loc[~finished, "run"]))
         table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
         if not len(table):
             raise InputError(f"no finished run has a value of {self.feature!r}")
-        if (table[self.feature] <= 0).any():
+        if (table[self.feature] <= 0).any() and not every_task:
             raise InputError(f"feature {self.feature!r}: has values at or below 0; laws need > 0")
         return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
 

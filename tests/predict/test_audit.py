@@ -116,3 +116,36 @@ def test_a_target_without_tokens_is_refused(observations: pd.DataFrame) -> None:
 
 def test_an_empty_audit_still_names_its_columns() -> None:
     assert {"task", "predicted", "actual", "error"} <= set(Audit(()).frame().columns)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "most"),
+    [((), 3.1), (("190M-*", "370M-*", "760M-*", "1B-*"), 3.1), (("*xC*",), 2.8)],
+    ids=["16", "24", "30"],
+)
+def test_the_default_is_closer_than_the_published_method_and_says_how_sure(
+    olmo_observations: Path, rungs: tuple[str, ...], most: float
+) -> None:
+    table = read_observations(olmo_observations)
+    found = audit(TwoStage("default", rungs=rungs, tasks=list(PUBLISHED)).fit(table), table)
+    (pooled,) = [p for p in found.pooled if p.target == "all"]
+    assert pooled.tasks == pooled.with_interval == 16
+    assert 100 * pooled.mean_abs_error <= most
+    assert pooled.inside80 >= 9
+    assert pooled.inside95 >= 12
+
+
+def test_pooled_means_are_those_of_the_rows(published: Audit) -> None:
+    frame = published.frame()
+    seven, thirteen, both = published.pooled
+    assert [p.target for p in published.pooled] == ["7B-4T", "13B-5T", "all"]
+    own = frame[frame["target"] == "7B-4T"]
+    assert seven.mean_abs_error == pytest.approx(own["error"].abs().mean())
+    assert seven.mean_abs_relative_error == pytest.approx(own["relative_error"].abs().mean())
+    assert 100 * seven.mean_abs_relative_error == pytest.approx(5.9, abs=0.1)
+    assert 100 * thirteen.mean_abs_relative_error == pytest.approx(6.1, abs=0.1)
+    first, second = frame["step1_error"].abs().sum(), frame["step2_error"].abs().sum()
+    assert both.step1_share == pytest.approx(first / (first + second))
+    inside = (frame["lower80"] <= frame["actual"]) & (frame["actual"] <= frame["upper80"])
+    assert both.inside80 == inside.sum()
+    assert list(frame["inside80"]) == list(inside)

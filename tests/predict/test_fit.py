@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import least_squares
+from scipy.optimize import curve_fit, least_squares, minimize
 
-from predict.fit import Objective, fit
+from predict.fit import Objective, Prior, fit, refit
 from predict.laws import LAWS, InputError
 
 HUBER = Objective(delta=1e-3, log=True)
@@ -133,3 +133,107 @@ def test_a_link_through_one_accuracy_is_undetermined_by_a_finite_number() -> Non
     assert np.isfinite(found.condition)
     assert not found.determined
     assert "do not determine" in found.doubt
+
+
+def test_a_certified_fit_reaches_the_best_of_a_thousand_starts() -> None:
+    values = ladder([5, 0.3, 6, 0.3, 0.6], noise=0.01, seed=7)
+    found = fit(LAWS["chinchilla"], [SIZES[None], TOKENS[None]], values[None], HUBER)[0]
+    rng = np.random.default_rng(0)
+    best = np.inf
+    for _ in range(1000):
+        start = [
+            rng.uniform(0, 15),
+            rng.uniform(0, 1),
+            rng.uniform(0, 15),
+            rng.uniform(0, 1),
+            rng.uniform(0, 1),
+        ]
+        best = min(
+            best, minimize(huber_sum, start, (values,), jac=True, bounds=[(0, None)] * 5).fun
+        )
+    assert found.certified
+    assert found.objective <= best * (1 + 1e-6)
+
+
+def huber_sum(theta: np.ndarray, values: np.ndarray) -> tuple[float, np.ndarray]:
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        value, gradient = LAWS["chinchilla"].evaluate(theta, [SIZES, TOKENS])
+        residual = np.log(value / values)
+        size = np.minimum(np.abs(residual), 1e-3)
+        slope = np.clip(residual, -1e-3, 1e-3) / value
+        return float((size * (np.abs(residual) - size / 2)).sum()), slope @ gradient
+
+
+def test_a_prior_pulls_what_the_points_leave_open_and_nothing_else() -> None:
+    law = LAWS["chinchilla_scaled"]
+    theta = [-1.0, 0.3, -0.8, 0.3, 0.6]
+    exact = law.value(theta, SIZES, TOKENS)
+    prior = Prior(np.array([0, 0.5, 0, 0.5, 0]), np.array([np.inf, 0.05, np.inf, 0.05, np.inf]))
+    noise = (0.002, 0.05)
+    clear, vague = (
+        fit(
+            law,
+            [SIZES[None], TOKENS[None]],
+            (exact * np.exp(sd * np.random.default_rng(1).standard_normal(16)))[None],
+            Objective(2.0, log=True),
+            noise=noise,
+            prior=prior,
+        )[0]
+        for sd in (0.0, 0.03)
+    )
+    assert clear.noise == 0.002
+    assert 0.005 < vague.noise < 0.05
+    assert abs(vague.parameters["alpha"] - 0.5) < abs(clear.parameters["alpha"] - 0.5)
+
+
+def test_the_noise_is_the_residuals() -> None:
+    law = LAWS["chinchilla_scaled"]
+    exact = law.value([-1.0, 0.3, -0.8, 0.3, 0.6], SIZES, TOKENS)
+    rng = np.random.default_rng(0)
+    values = exact * np.exp(0.01 * rng.standard_normal((40, 16)))
+    same = [np.broadcast_to(x, values.shape) for x in (SIZES, TOKENS)]
+    prior = Prior(np.array([0, 0.3, 0, 0.3, 0]), np.array([np.inf, 0.05, np.inf, 0.05, np.inf]))
+    found = fit(law, same, values, Objective(2.0, log=True), noise=(1e-4, 1.0), prior=prior)
+    assert np.median([f.noise for f in found]) == pytest.approx(0.01, rel=0.15)
+
+
+def test_the_covariance_is_that_of_least_squares() -> None:
+    law = LAWS["sigmoid"]
+    x = np.linspace(0.4, 1.6, 400)
+    rng = np.random.default_rng(0)
+    y = law.value([-0.7, 0.9, 6, 0.95], x) + 0.01 * rng.standard_normal(400)
+    found = fit(law, [x[None]], y[None], Objective())[0]
+    reference = curve_fit(
+        lambda x, *theta: law.value(theta, x), x, y, p0=[-0.7, 0.9, 6, 0.95], absolute_sigma=False
+    )[1]
+    assert np.array(found.covariance) == pytest.approx(reference, rel=0.01, abs=1e-12)
+
+
+def test_shared_errors_widen_the_covariance() -> None:
+    law = LAWS["sigmoid"]
+    x = np.tile(np.linspace(0.4, 1.6, 40), 10)
+    groups = np.repeat(np.arange(10), 40)
+    rng = np.random.default_rng(0)
+    y = law.value([-0.7, 0.9, 6, 0.95], x) + 0.02 * rng.standard_normal(10)[groups]
+    y += 0.005 * rng.standard_normal(400)
+    alone = fit(law, [x[None]], y[None], Objective())[0]
+    shared = fit(law, [x[None]], y[None], Objective(), clusters=groups[None])[0]
+    ceiling = law.names.index("b")
+    assert shared.covariance[ceiling][ceiling] > 4 * alone.covariance[ceiling][ceiling]
+    assert shared.parameters == alone.parameters
+
+
+def test_refitting_from_the_optimum_stays_there() -> None:
+    law = LAWS["chinchilla"]
+    values = ladder([5, 0.3, 6, 0.3, 0.6], noise=0.01)[None]
+    found = fit(law, [SIZES[None], TOKENS[None]], values, HUBER)[0]
+    again = refit(
+        law,
+        [SIZES[None], TOKENS[None]],
+        values,
+        HUBER,
+        np.ones_like(values),
+        found.theta[None],
+        np.ones(1),
+    )
+    assert again[0] == pytest.approx(found.theta, rel=1e-3)
