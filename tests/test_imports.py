@@ -6,15 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+PREDICT = Path(__file__).parent.parent / "predict"
+
 NO_TORCH = (
     "evaluation.files",
     "evaluation.metrics",
     "evaluation.records",
     "evaluation.sources",
+    "evaluation.tabular",
     "evaluation.tasks",
     "ladder.cli",
     "ladder.cluster",
     "ladder.commands",
+    "ladder.commands.importing",
+    "ladder.commands.options",
+    "ladder.commands.predicting",
+    "ladder.commands.running",
     "ladder.config",
     "ladder.corpora.walks",
     "ladder.model",
@@ -27,13 +34,7 @@ NO_TORCH = (
     "ladder.tables",
     "ladder.truth",
     "predict",
-    "predict.audit",
-    "predict.fit",
-    "predict.laws",
-    "predict.methods",
-    "predict.plots",
-    "predict.points",
-    "predict.two_stage",
+    *(f"predict.{path.stem}" for path in sorted(PREDICT.glob("[a-z]*.py"))),
 )
 
 

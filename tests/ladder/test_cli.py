@@ -13,6 +13,7 @@ from evaluation.records import write_observations
 from ladder.cli import main
 from ladder.commands import COMMANDS
 from ladder.commands.options import parse_target
+from predict.methods import METHODS
 
 PREDICT_FIELDS = {
     "task",
@@ -116,6 +117,72 @@ def test_audit_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture
     assert found["mean_abs_error"] == pytest.approx(abs(row["error"]))
 
 
+def test_intervals_hold_the_prediction(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method in METHODS:
+        for row in document(capsys, "predict", table, "--method", method)["rows"]:
+            bounds = [row[f] for f in ("lower95", "lower80", "predicted", "upper80", "upper95")]
+            if bounds[0] is None:
+                assert row["status"] == "unpredictable"
+                continue
+            assert bounds == sorted(bounds)
+            assert row["loss_lower80"] <= row["loss_predicted"] <= row["loss_upper80"]
+
+
+def test_backtest_and_noise_are_documents(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = document(capsys, "backtest", table, "--methods", "own", "--methods", "published")
+    assert found["version"] == 1
+    assert found["scores"][0]["method"] == found["chosen"]
+    assert {s["method"] for s in found["scores"]} == {"own", "published", "default"}
+    assert {"split", "task", "run", "error", "lower80"} <= set(found["rows"][0])
+    assert main(["backtest", str(table), "--out", str(tmp_path / "b.csv")]) == 0
+    assert "chosen: " in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "b.csv")) == len(found["rows"]) * 2 // 3
+    noise = document(capsys, "noise", table, "--last", "3")
+    assert [row["task"] for row in noise["rows"]] == ["quiz"]
+    assert main(["noise", str(table)]) == 0
+    assert "loss SD" in capsys.readouterr().out
+
+
+def test_the_curve_is_part_of_the_audit(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = document(capsys, "audit", table, "--curve")
+    assert {p["cut"] for p in found["curve"]} == {"size", "multiple", "flops"}
+    assert found["pooled"][0]["target"] == "T0"
+    assert main(["audit", str(table), "--curve"]) == 0
+    assert "compute against error" in capsys.readouterr().out
+
+
+def test_a_seal_goes_from_predict_to_audit(
+    tmp_path: Path, observations: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, after, seal = (tmp_path / n for n in ("before.csv", "after.csv", "seal.json"))
+    write_observations(observations[observations["role"] != "target"], before)
+    write_observations(observations, after)
+    target = ["--target", "T0:6.9e9:4T", "--seal", seal]
+    sealed = document(capsys, "predict", before, *target)
+    found = document(capsys, "audit", after, "--sealed", seal)
+    assert found["ladder_unchanged"]
+    assert found["rows"][0]["predicted"] == sealed["rows"][0]["predicted"]
+    assert found["rows"][0]["actual"] is not None
+    assert main(["audit", str(after), "--sealed", str(seal)]) == 0
+    assert "unchanged since" in capsys.readouterr().out
+    assert "exists" in fails(capsys, "predict", before, *target)
+    assert "already" in fails(capsys, "predict", after, *target[:2], "--seal", tmp_path / "n.json")
+    assert "must end in .json" in fails(capsys, "predict", before, *target[:3], tmp_path / "s.txt")
+
+
+def test_a_csv_of_ones_own_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    theirs = tmp_path / "theirs.csv"
+    table = synthetic().rename(columns={"run": "model", "params": "N"}).drop(columns="role")
+    table.assign(accuracy=100 * table["accuracy"]).to_csv(theirs, index=False)
+    out = tmp_path / "obs.parquet"
+    options = ["--column", "run=model", "--column", "params=N", "--target", "T*", "--percent"]
+    assert main(["import", "csv", str(theirs), "--out", str(out), *options]) == 0
+    assert "16 ladder, 1 target" in capsys.readouterr().err
+    assert document(capsys, "audit", out)["rows"]
+
+
 @pytest.mark.parametrize("command", ["predict", "audit"])
 def test_tables_and_files_say_the_same(
     command: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -166,8 +233,20 @@ def test_mistakes_are_one_line(tmp_path: Path, table: Path, capsys: pytest.Captu
     assert "is a runs folder" in fails(capsys, "report", tmp_path, "--feature", "soft")
     few = tmp_path / "few.csv"
     write_observations(synthetic(sizes=(1e8,)), few)
-    assert f"{few}: step 1 (chinchilla) has 5 parameters and only 4 rungs" in fails(
-        capsys, "predict", few, "--target", "7B:7B:1T"
+    assert f"{few}: step 1 (chinchilla) needs 5 rungs and there are 4" in fails(
+        capsys, "predict", few, "--target", "7B:7B:1T", "--method", "published"
+    )
+    assert "--target 7B: is given twice" in fails(
+        capsys, "predict", table, "--target", "7B:7B:1T", "--target", "7B:7B:2T"
+    )
+    assert "must read KEY=VALUE" in fails(
+        capsys, "import", "csv", few, "--out", tmp_path / "o.csv", "--column", "run"
+    )
+    assert "takes PATH and --out only" in fails(
+        capsys, "import", "olmo-ladder", few, "--out", tmp_path / "o.csv", "--percent"
+    )
+    assert "brings its own method" in fails(
+        capsys, "audit", table, "--sealed", few, "--method", "published"
     )
     bare = tmp_path / "bare.csv"
     write_observations(synthetic(targets=()), bare)

@@ -181,7 +181,7 @@ def test_a_prior_pulls_what_the_points_leave_open_and_nothing_else() -> None:
         )[0]
         for sd in (0.0, 0.03)
     )
-    assert clear.noise == 0.002
+    assert clear.noise < 0.003
     assert 0.005 < vague.noise < 0.05
     assert abs(vague.parameters["alpha"] - 0.5) < abs(clear.parameters["alpha"] - 0.5)
 
@@ -219,7 +219,9 @@ def test_shared_errors_widen_the_covariance() -> None:
     alone = fit(law, [x[None]], y[None], Objective())[0]
     shared = fit(law, [x[None]], y[None], Objective(), clusters=groups[None])[0]
     ceiling = law.names.index("b")
-    assert shared.covariance[ceiling][ceiling] > 4 * alone.covariance[ceiling][ceiling]
+    # Ten runs that share an offset of .02 leave a level uncertain by .02 / sqrt(10).
+    assert shared.covariance[ceiling][ceiling] == pytest.approx(0.02**2 / 10, rel=0.6)
+    assert shared.covariance[ceiling][ceiling] > 1.3 * alone.covariance[ceiling][ceiling]
     assert shared.parameters == alone.parameters
 
 

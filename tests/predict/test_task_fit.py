@@ -66,13 +66,6 @@ def test_a_lone_task_goes_by_its_own_loss_or_by_its_accuracy() -> None:
     assert TwoStage().fit(spoil(alone, "a")).fits_["a"].votes == ("direct",)
 
 
-def test_a_wider_disagreement_is_a_wider_interval() -> None:
-    calm, spoilt = table_of(), spoil(table_of(), "b")
-    one = TwoStage().fit(calm).predict_one("b", TARGET)
-    two = TwoStage().fit(spoilt).predict_one("b", TARGET)
-    assert two.upper80 - two.lower80 > one.upper80 - one.lower80
-
-
 def test_an_accuracy_that_does_not_rise_is_called_unpredictable() -> None:
     table = table_of()
     rng = np.random.default_rng(3)

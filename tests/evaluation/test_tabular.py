@@ -1,0 +1,141 @@
+"""CSV files and Weights & Biases exports become observations, or one line says why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from evaluation.files import InputError
+from evaluation.tabular import ColumnMap, TaskColumns, count, import_csv, import_wandb
+
+
+def written(folder: Path, text: str, name: str = "x.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+LONG = """name,N,D,it,bench,bpb,acc
+190M-1xC,190M,3.8B,100,arc,1.2,40
+190M-1xC,190M,3.8B,200,arc,1.1,44
+7B-4T,"6,887,575,552",3.9e12,900,arc,0.7,80
+"""
+MAPPED = {
+    "run": "name",
+    "params": "N",
+    "tokens": "D",
+    "step": "it",
+    "task": "bench",
+    "loss": "bpb",
+    "accuracy": "acc",
+}
+BITS = {"loss_unit": "bits/byte"}
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_columns_are_mapped_and_what_follows_is_filled_in(tmp_path: Path, mark: str) -> None:
+    text = LONG if mark == "," else LONG.replace('"6,887,575,552"', "6887575552").replace(",", mark)
+    mapping = ColumnMap(columns=MAPPED, values=BITS, targets=("7B*",), percent=True)
+    table = import_csv(written(tmp_path, text), mapping)
+    assert table["run"].tolist() == ["190M-1xC", "190M-1xC", "7B-4T"]
+    assert table["params"].tolist() == [190e6, 190e6, 6887575552]
+    assert table["tokens"].tolist() == [3.8e9, 3.8e9, 3.9e12]
+    assert table["accuracy"].tolist() == pytest.approx([0.40, 0.44, 0.80])
+    assert table["final"].tolist() == [False, True, True]
+    assert table["role"].tolist() == ["ladder", "ladder", "target"]
+
+
+def test_a_wide_table_has_a_column_a_score(tmp_path: Path) -> None:
+    text = "run,params,tokens,arc_bpb,arc_acc,c4\na,1e8,2e9,1.2,0.4,3.1\nb,2e8,4e9,1.1,,3.0\n"
+    tasks = (TaskColumns("arc", "arc_bpb", "arc_acc"), TaskColumns("c4", "c4"))
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS, tasks=tasks))
+    assert table["task"].tolist() == ["arc", "arc", "c4", "c4"]
+    assert table["accuracy"].isna().tolist() == [False, True, True, True]
+    assert table["final"].all()
+
+
+def test_a_column_of_ones_own_is_a_feature(tmp_path: Path) -> None:
+    text = "run,params,tokens,task,loss,nll\na,1e8,2e9,t,1.2,5\n"
+    table = import_csv(written(tmp_path, text), ColumnMap({"margin": "nll"}, BITS))
+    assert table["margin"].tolist() == [5.0]
+
+
+def test_steps_and_the_batch_say_the_tokens(tmp_path: Path) -> None:
+    text = "run,params,step,batch_tokens,task,loss\na,1e8,10,1000,t,1.2\na,1e8,20,1000,t,1.1\n"
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS))
+    assert table["tokens"].tolist() == [10_000, 20_000]
+
+
+CHART = """"Step","a - eval/bpb","a - eval/bpb__MIN","a - eval/bpb__MAX","b - eval/bpb"
+"100","1.3","1.3","1.3","1.2"
+"200","1.2","1.2","1.2",""
+"""
+
+
+def test_wandb_charts_are_joined_by_run_and_step(tmp_path: Path) -> None:
+    folder = tmp_path / "charts"
+    folder.mkdir()
+    written(folder, CHART, "loss.csv")
+    written(folder, CHART.replace("bpb", "acc").replace("1.", "0."), "acc.csv")
+    mapping = ColumnMap(
+        values=BITS,
+        tasks=(TaskColumns("arc", "eval/bpb", "eval/acc"),),
+        runs={"a": (1e8, 4e9), "b": (2e8, 8e9)},
+    )
+    table = import_wandb(folder, mapping).sort_values(["run", "step"])
+    assert table[["run", "step"]].values.tolist() == [["a", 100], ["a", 200], ["b", 100]]
+    assert table["loss"].tolist() == [1.3, 1.2, 1.2]
+    assert table["accuracy"].tolist() == pytest.approx([0.3, 0.2, 0.2])
+    assert table["tokens"].tolist() == [2e9, 4e9, 8e9]
+    assert table["final"].tolist() == [False, True, True]
+
+
+def test_a_wandb_run_table_has_a_row_a_run(tmp_path: Path) -> None:
+    text = "Name,State,n,tokens,bpb\na,finished,1e8,2e9,1.2\nb,crashed,2e8,4e9,NaN\n"
+    mapping = ColumnMap({"params": "n"}, BITS, (TaskColumns("arc", "bpb"),))
+    table = import_wandb(written(tmp_path, text), mapping)
+    assert table["run"].tolist() == ["a"]
+    assert table["params"].tolist() == [1e8]
+
+
+@pytest.mark.parametrize("text", ["6887575552", "6.887575552B", "6,887,575,552", "6887575.552k"])
+def test_counts_are_read_as_people_write_them(text: str) -> None:
+    assert count(text) == pytest.approx(6887575552)
+
+
+@pytest.mark.parametrize(
+    ("text", "mapping", "problem"),
+    [
+        ("", ColumnMap(), "cannot be read as CSV"),
+        ("run,params\n", ColumnMap(), "has no rows"),
+        ("a,b\n1,2\n", ColumnMap(), "--column run=NAME"),
+        ("a,b\n1,2\n", ColumnMap({"run": "name"}), "no column 'name'; there are a, b"),
+        ("run\nx\n", ColumnMap(values={"sped": "1"}), "'sped': no column of observations"),
+        ("run,params\nx,big\n", ColumnMap(), "row 1, column 'params': 'big' is not a count"),
+        ("run,params,tokens\nx,1e8,1e9\n", ColumnMap(), "task"),
+        ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS, runs={"y": (1, 2)}), "run 'x' has no"),
+        ("run,params,tokens,task,loss\nx,1,2,t,1\n", ColumnMap(values=BITS, targets=("7B",)), "7B"),
+    ],
+)
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, text: str, mapping: ColumnMap, problem: str
+) -> None:
+    with pytest.raises(InputError, match=problem):
+        import_csv(written(tmp_path, text), mapping)
+
+
+def test_files_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        import_csv(tmp_path / "absent.csv", ColumnMap())
+    with pytest.raises(InputError, match="holds no"):
+        import_wandb(tmp_path, ColumnMap())
+    binary = tmp_path / "b.csv"
+    binary.write_bytes(b"\x00\xff\xfe\x80,1\n\x81")
+    with pytest.raises(InputError, match="cannot be read as CSV"):
+        import_csv(binary, ColumnMap())
+    written(tmp_path, CHART, "one.csv")
+    written(tmp_path, LONG, "two.csv")
+    binary.unlink()
+    with pytest.raises(InputError, match=r"two.csv: is no chart's export"):
+        import_wandb(tmp_path, ColumnMap(values=BITS))
