@@ -211,7 +211,9 @@ class TaskFit:
         if why := self._one_design(target):
             return why
         if not self.votes:
-            return ""
+            if all(r.accuracy is None for r in self.rungs):
+                return ""
+            return "no other task moves clearly enough to share its loss"
         if why := self._no_climb():
             return why
         if self.votes == ("own",) and self.signal < WEAK:
