@@ -102,11 +102,11 @@ _OWN = Chain(
     "chinchilla_scaled",
     "sigmoid",
     _ROBUST,
-    Widths(climb=0.12, spread=0, parameters=0.63),
+    Widths(climb=0.14, spread=0, parameters=0.7),
     _EXPONENTS,
     _NOISE,
 )
-_SHARED = replace(_OWN, kind="shared", widths=Widths(climb=0.1, spread=0, parameters=0.8))
+_SHARED = replace(_OWN, kind="shared", widths=Widths(climb=0.15, spread=0, parameters=0.9))
 _DIRECT = Chain(
     "direct",
     "chinchilla_scaled",
@@ -138,7 +138,7 @@ METHODS = {
             ideal_point=True,
             centre_sd=0.15,
             reruns_share=True,
-            widths=Widths(climb=0.1, spread=0.5, parameters=0.44),
+            widths=Widths(climb=0.07, spread=0.6, parameters=0.3),
             loss_widths=Widths(climb=0.17, spread=0, parameters=0.83),
         ),
         Method(
