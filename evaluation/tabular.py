@@ -15,6 +15,9 @@ import pandas as pd
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, validate
 
+LAST = "_last"
+"""Column that a run's last step has until the table is whole."""
+
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 _NAMES = [column.name for column in COLUMNS]
@@ -53,7 +56,9 @@ class ColumnMap:
 
 def count(text: str) -> float:
     """A count such as 6887575552, 6.89e9, 6,887,575,552 or 6.89B; ValueError otherwise."""
-    text = text.strip().replace(",", "").replace("_", "")
+    text = text.strip()
+    if re.match(r"\d{1,3}(,\d{3})+(\.\d*)?\D?$", text):
+        text = text.replace(",", "")
     scale = SUFFIXES.get(text[-1:].upper())
     return float(text[:-1]) * scale if scale else float(text)
 
@@ -80,6 +85,9 @@ def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
         other = next(f for f, chart in zip(files, charts, strict=True) if chart is None)
         raise InputError(f"{other}: is no chart's export; name the one file to read")
     else:
+        seen = [name for chart in known for name in chart.columns if name not in ("run", "step")]
+        if doubled := next((n for n in seen if seen.count(n) > 1), None):
+            raise InputError(f"{path}: two files hold {doubled!r}; keep one of them")
         cells = reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), known).fillna("")
     columns = dict(mapping.columns)
     for ours, theirs in (("run", "Name"), ("step", "_step"), ("step", "Step")):
@@ -97,20 +105,26 @@ def _read(path: Path) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
         marks = {mark: head.count(mark) for mark in (",", ";", "\t")}
+        # The header is read as a row, so that a doubled column and a row too long are seen.
         cells = pd.read_csv(
             path,
             sep=max(marks, key=lambda mark: marks[mark]),
+            header=None,
             dtype=str,
             keep_default_na=False,
             encoding="utf-8-sig",
-        )
+        ).fillna("")
     except (ValueError, OSError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+    names = [str(name).strip() for name in cells.iloc[0]]
+    cells = cells.iloc[1:].reset_index(drop=True)
     if not len(cells):
         raise InputError(f"{path}: has no rows")
-    cells.columns = pd.Index([str(name).strip() for name in cells.columns])
-    return cells.fillna("")
+    if doubled := next((n for n in names if n and names.count(n) > 1), None):
+        raise InputError(f"{path}: has the column {doubled!r} twice")
+    cells.columns = pd.Index(names)
+    return cells.loc[:, [bool(name) for name in names]]
 
 
 def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
@@ -121,7 +135,7 @@ def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
         return None
     parts: dict[str, list[pd.DataFrame]] = {}
     for name in series:
-        run, metric = name.split(" - ", 1)
+        run, metric = name.rsplit(" - ", 1)
         part = pd.DataFrame({"run": run, "step": cells[step], metric: cells[name]})
         parts.setdefault(run, []).append(part[part[metric].str.strip() != ""])
     joined = [
@@ -133,6 +147,12 @@ def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
 
 def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
     base = _base(cells, mapping, source)
+    if "step" in base:
+        steps = [_number(v, "step", row, source) for row, v in enumerate(base["step"])]
+        base["step"] = steps
+        if "run" in base:
+            # A run may go on after its last evaluation.
+            base[LAST] = base.groupby("run", sort=False)["step"].transform("max")
     if mapping.tasks:
         parts = []
         for task in mapping.tasks:
@@ -149,7 +169,7 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
             f"(there are {_some(cells.columns)})"
         )
     table = _complete(table.reset_index(drop=True), mapping, source)
-    return validate(table, source)
+    return validate(table.drop(columns=LAST, errors="ignore"), source)
 
 
 def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
@@ -169,47 +189,75 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
 
 
 def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
-    for name, index in (("params", 0), ("tokens", 1)):
-        if name not in table and mapping.runs:
-            table[name] = table["run"].map({run: str(p[index]) for run, p in mapping.runs.items()})
-            missing = table.loc[table[name].isna(), "run"]
-            if len(missing):
-                raise InputError(
-                    f"{source}: run {missing.iloc[0]!r} has no {name}; add --run NAME:PARAMS:TOKENS"
-                )
-    if "step" not in table:
-        keys = ["run", "task"] if "task" in table else ["run"]
-        table["step"] = table.groupby(keys, sort=False).cumcount().astype(str)
-    for name in ("params", "tokens", "flops", "batch_tokens", "step"):
-        if name in table:
+    """Fill in what the rows do not say: counts, steps, final, role."""
+    given = [n for n in ("params", "tokens") if n not in table and mapping.runs]
+    for name in given:
+        known = {run: pair[name == "tokens"] for run, pair in mapping.runs.items()}
+        table[name] = table["run"].map(known)
+        missing = table.loc[table[name].isna(), "run"]
+        if len(missing):
+            raise InputError(
+                f"{source}: run {missing.iloc[0]!r} has no {name}; add --run NAME:PARAMS:TOKENS"
+            )
+    for name in ("params", "tokens", "batch_tokens"):
+        if name in table and name not in given:
             values = enumerate(table[name])
             table[name] = [_number(value, name, row, source) for row, value in values]
-    steps = table["step"].astype(float)
-    last = steps.groupby(table["run"]).transform("max")
-    if "tokens" not in table and "batch_tokens" in table:
-        table["tokens"] = steps * table["batch_tokens"].astype(float)
-    elif mapping.runs and "tokens" not in mapping.columns and "tokens" in table:
-        share = (steps / last.where(last > 0)).fillna(1.0)
-        table["tokens"] = table["tokens"].astype(float) * share
+    if "flops" in table:
+        values = enumerate(table["flops"])
+        table["flops"] = [v and _number(v, "flops", row, source) for row, v in values]
+    if "step" not in table:
+        table["step"] = _order(table, source)
+        table[LAST] = table.groupby("run", sort=False)["step"].transform("max")
+    if "tokens" in given:
+        whole = table[LAST].where(table[LAST] > 0)
+        table["tokens"] = table["tokens"] * (table["step"] / whole).fillna(1.0)
+    elif "tokens" not in table and "batch_tokens" in table:
+        table["tokens"] = table["step"] * table["batch_tokens"]
     if "final" not in table:
-        table["final"] = steps == last
+        last = table.groupby("run", sort=False)["step"].transform("max")
+        table["final"] = table["step"] == last
     if "role" not in table:
-        is_target = [any(fnmatch(str(r), p) for p in mapping.targets) for r in table["run"]]
-        table["role"] = ["target" if flag else "ladder" for flag in is_target]
         for pattern in mapping.targets:
             if not any(fnmatch(str(run), pattern) for run in table["run"]):
                 raise InputError(f"--target {pattern}: matches no run of {source}")
-    if mapping.percent and "accuracy" in table:
-        numbers = pd.to_numeric(table["accuracy"], errors="coerce") / 100
-        table["accuracy"] = numbers.where(numbers.notna(), table["accuracy"])
+        is_target = [any(fnmatch(str(r), p) for p in mapping.targets) for r in table["run"]]
+        table["role"] = ["target" if flag else "ladder" for flag in is_target]
+    return _as_shares(table, source) if mapping.percent else table
+
+
+def _order(table: pd.DataFrame, source: str) -> pd.Series:
+    """Steps of a table without them: the order of a run's tokens, which must differ."""
+    keys = ["run", "task"] if "task" in table else ["run"]
+    doubled = table.duplicated([*keys, "tokens"] if "tokens" in table else keys)
+    if doubled.any():
+        run = table.loc[doubled, "run"].iloc[0]
+        raise InputError(
+            f"{source}: run {run!r} has several rows and none says its step; map one with --column "
+            "step=NAME, or keep one row a run and task"
+        )
+    if "tokens" not in table:
+        return pd.Series(0, index=table.index)
+    return table.groupby("run", sort=False)["tokens"].rank(method="dense").astype(int) - 1
+
+
+def _as_shares(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Accuracies and their standard errors from percentages; chance where it is one, too."""
+    for name in ("accuracy", "accuracy_se", "chance"):
+        if name not in table:
+            continue
+        numbers = pd.to_numeric(table[name].astype(str).str.rstrip("% "), errors="coerce")
+        if name == "accuracy" and numbers.max() <= 1:
+            raise InputError(f"{source}: no accuracy is above 1, so they are no percentages")
+        if name == "chance" and not numbers.max() > 1:
+            continue
+        table[name] = (numbers / 100).where(numbers.notna(), table[name])
     return table
 
 
-def _number(value: object, name: str, row: int, source: str) -> float | str:
-    if not isinstance(value, str) or not value.strip():
-        return value  # type: ignore[return-value]
+def _number(value: object, name: str, row: int, source: str) -> float:
     try:
-        return count(value)
+        return count(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
     except ValueError:
         raise InputError(
             f"{source}: row {row + 1}, column {name!r}: {value!r} is not a count, such as 6.9e9 or "

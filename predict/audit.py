@@ -41,9 +41,9 @@ class AuditRow:
         return None if self.error is None or not self.actual else self.error / self.actual
 
     @property
-    def loss_relative_error(self) -> float:
-        """Error of the loss over the actual one."""
-        return self.loss_error / self.loss_actual
+    def loss_relative_error(self) -> float | None:
+        """Error of the loss over the actual one; None over 0."""
+        return self.loss_error / self.loss_actual if self.loss_actual else None
 
     @property
     def step1_share(self) -> float | None:

@@ -12,14 +12,11 @@ import pandas as pd
 
 from evaluation.records import InputError
 from predict.points import RungPoint, task_points
-from predict.task_fit import Target
-from predict.two_stage import TwoStage, matching
+from predict.task_fit import FEWEST, Target
+from predict.two_stage import SCALE, TwoStage, matching
 
 STEP_UP = 4.0
 """A held-out rung is scored where it costs this many times the costliest fitted one, by 6ND."""
-
-FEWEST = 6
-"""Rungs that a split must fit: one more than the published step 1 has parameters."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +199,7 @@ def backtest(
             [table, more[more["task"].isin(table["task"].unique())]], ignore_index=True
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)
     table = table.assign(role="ladder")
-    table = table[table[feature] > 0]
+    table = table[table[feature].between(*SCALE)]
     rows_by_task = {str(t): part for t, part in table.groupby("task", sort=False) if t in chosen}
     measured = {
         task: {p.run: p for p in task_points(part, models[0].method, feature).rungs}

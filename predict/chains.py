@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,11 @@ from predict.fit import Fit, Prior, fit
 from predict.laws import Array, Law, get_law
 from predict.methods import Chain, Method
 from predict.points import RungPoint, TaskPoints, padded, rung_weights
+from predict.shared import WEAK
+
+MISFIT = 1.5
+"""Step 2's rms on the shared loss, over that on the own loss, above which the shared loss does not
+stand for the task's: 0.7 to 1.1 on the tasks of the published ladder."""
 
 SURE = 1e-4
 """Least error rate that a direct chain sees; a law of logarithms has no place for none."""
@@ -75,6 +81,28 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     if chain.link is not None:
         links = _fit_step2(get_law(chain.link), method, {t: points[t] for t in usable})
     return {task: ChainFit(chain.kind, fits[task], links.get(task)) for task in usable}
+
+
+def who_votes(chains: Sequence[ChainFit], strength: float) -> tuple[str, ...]:
+    """Kinds of the chains whose median predicts a task, of those that could.
+
+    An own loss that moves by less than WEAK times its noise has no vote beside others; a shared
+    one whose step 2 fits worse than the own one's has none either, and then, as a median wants
+    three, nor has the direct chain, which is the worse of two.
+    """
+    by_kind = {chain.kind: chain for chain in chains}
+    own, shared = by_kind.get("own"), by_kind.get("shared")
+    if own is None or len(by_kind) == 1:
+        return tuple(by_kind)
+    if strength < WEAK:
+        return tuple(kind for kind in by_kind if kind != "own")
+    fits_as_well = (
+        shared is not None
+        and shared.step2 is not None
+        and own.step2 is not None
+        and shared.step2.relative_rms <= MISFIT * own.step2.relative_rms
+    )
+    return tuple(by_kind) if fits_as_well else ("own",)
 
 
 def least_rungs(chain: Chain) -> int:

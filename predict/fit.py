@@ -144,7 +144,7 @@ def fit(
         if near is not problem:
             theta, _ = polish(near, theta)
         for _ in range(0 if noise is None else NOISE_PASSES - 1):
-            theta, cost = polish(problem, theta, ROUGH)
+            theta, cost = polish(problem, theta)
             problem = replace(problem, noise=_noise(problem, theta, cost, noise or (0, 0)))
         theta, cost = polish(problem, theta)
         return [

@@ -22,6 +22,20 @@ from predict.two_stage import TwoStage
 
 FORMAT_VERSION = 1
 
+READ = (
+    "run",
+    "params",
+    "tokens",
+    "step",
+    "final",
+    "task",
+    "loss_unit",
+    "accuracy",
+    "chance",
+    "instances",
+)
+"""Columns beside the feature that a fit reads."""
+
 
 @dataclass(frozen=True)
 class SealCheck:
@@ -52,12 +66,12 @@ def write_seal(
     """
     if path.exists():
         raise InputError(f"--seal {path}: exists; a seal is written once, name another file")
-    measured = set(observations.loc[observations["role"] == "target", "run"])
+    measured = set(observations["run"])
     for target in targets:
         if target.name in measured:
             raise InputError(
-                f"--seal {path}: target {target.name} has results in the observations already; "
-                "a seal is for predictions made before"
+                f"--seal {path}: {target.name} has results in the observations already; a seal is "
+                "for predictions made before, and its targets have names of their own"
             )
     rows = model.fitted_rows(observations, every_task=True)
     document: dict[str, Any] = {
@@ -65,8 +79,13 @@ def write_seal(
         "sealed_at": sealed_at,
         "method": model.settings(),
         "versions": versions(),
-        "ladder": {"rows": len(rows), "runs": _runs(rows), "sha256": hash_rows(rows)},
+        "ladder": {
+            "rows": len(rows),
+            "runs": sorted(map(str, rows["run"].unique())),
+            "sha256": hash_rows(rows, model.feature),
+        },
         "targets": [asdict(t) for t in targets],
+        "loss_units": {task: fitted.loss_unit for task, fitted in model.fits_.items()},
         "predictions": [asdict(p) for p in predictions],
     }
     sealed = {**document, "sha256": hash_document(document)}
@@ -80,32 +99,51 @@ def check_seal(path: Path, observations: pd.DataFrame) -> SealCheck:
     observations do, or no target has been measured.
     """
     document = read_seal(path)
+    try:
+        return _check(path, document, observations)
+    except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+        raise InputError(f"{path}: is no seal that `ladder predict --seal` wrote") from error
+
+
+def _check(path: Path, document: dict[str, Any], observations: pd.DataFrame) -> SealCheck:
     predictions = [Prediction(**row) for row in document["predictions"]]
     targets = {row["name"]: Target(**row) for row in document["targets"]}
     model = TwoStage.from_settings(document["method"])
     ladder = observations[observations["run"].isin(document["ladder"]["runs"])]
     unchanged, refitted = False, None
-    if set(document["ladder"]["runs"]) <= set(ladder["run"]):
-        rows_now = hash_rows(model.fitted_rows(ladder, every_task=True))
+    try:
+        rows_now = hash_rows(model.fitted_rows(ladder, every_task=True), model.feature)
         unchanged = rows_now == document["ladder"]["sha256"]
-        refitted = model.fit(ladder)
+        refitted = model.fit(ladder) if unchanged else None
+    except InputError:
+        # Rungs that were sealed are gone or can no longer be fitted; the predictions stand.
+        unchanged = False
     scored, unscored = [], []
     for prediction in predictions:
         rows = observations[
-            (observations["run"] == prediction.target) & (observations["task"] == prediction.task)
+            (observations["run"] == prediction.target)
+            & (observations["task"] == prediction.task)
+            & (observations["role"] == "target")
         ]
         rows = rows[rows[model.feature].notna()] if model.feature in rows else rows.iloc[:0]
         if not len(rows):
             unscored.append(f"{prediction.target}, {prediction.task}: not measured")
             continue
         _check_target(path, targets[prediction.target], rows)
+        units = document["loss_units"]
+        unit = str(rows["loss_unit"].iloc[0])
+        if model.feature == "loss" and unit != units.get(prediction.task, unit):
+            raise InputError(
+                f"{path}: {prediction.task} was sealed in {units[prediction.task]} and is measured "
+                f"in {unit}"
+            )
         loss, actual = actual_of(rows, model.feature)
-        fitted = refitted.fits_.get(prediction.task) if refitted and unchanged else None
+        fitted = refitted.fits_.get(prediction.task) if refitted else None
         scored.append(audit_row(prediction, fitted, loss, actual))
     if not scored:
         raise InputError(f"{path}: none of its targets has been measured: {', '.join(targets)}")
     change = None
-    if refitted is not None and unchanged:
+    if refitted is not None:
         again = {(p.target, p.task): p for p in refitted.predict_targets(targets.values())}
         change = max(_change(p, again.get((p.target, p.task))) for p in predictions)
     return SealCheck(
@@ -155,9 +193,9 @@ def hash_document(document: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def hash_rows(rows: pd.DataFrame) -> str:
-    """SHA-256 of rows by value, whatever their order and the file that they come from."""
-    columns = sorted(c for c in rows.columns if rows[c].notna().any() and c != "schema_version")
+def hash_rows(rows: pd.DataFrame, feature: str = "loss") -> str:
+    """SHA-256 of what a fit reads of rows, whatever their order and the file they come from."""
+    columns = sorted(c for c in {*READ, feature} if c in rows and rows[c].notna().any())
     ordered = rows.sort_values(["run", "task", "step"], kind="stable")
     digest = hashlib.sha256()
     for column in columns:
@@ -169,10 +207,6 @@ def hash_rows(rows: pd.DataFrame) -> str:
         else:
             digest.update("\x1f".join(values.astype(str)).encode())
     return digest.hexdigest()
-
-
-def _runs(rows: pd.DataFrame) -> list[str]:
-    return sorted(map(str, rows["run"].unique()))
 
 
 def _check_target(path: Path, sealed: Target, rows: pd.DataFrame) -> None:

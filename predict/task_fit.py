@@ -19,6 +19,13 @@ TOO_WIDE = 0.15
 """Half-width of the 80% interval, in accuracy, from which a number says too little to be one."""
 
 
+FEWEST = 6
+"""Rungs below which no interval was calibrated, as the back-tests fit six or more."""
+
+FARTHEST = 4.0
+"""Range of the ladder, in logarithms, times which a target may lie beyond it."""
+
+
 @dataclass(frozen=True)
 class Target:
     """A model to be predicted; params as N in the observations table, tokens trained on."""
@@ -195,10 +202,15 @@ class TaskFit:
         weak = ""
         if self.signal < WEAK:
             weak = (
-                f"its own loss hardly moves, {self.signal:.1f} times its noise over the ladder, "
-                f"so that it goes by {' and '.join(self.votes)} alone"
+                f"its own loss does not fall clearly, {self.signal:.1f} times its noise over the "
+                f"ladder, so that it goes by {' and '.join(self.votes)} alone"
             )
-        if not low <= loss <= high:
+        if "own" not in self.votes:
+            times = target.params * target.tokens / max(r.params * r.tokens for r in self.rungs)
+            if times > 1:
+                where = f"the target costs {times:.3g} times the costliest rung"
+                return "extrapolated", "; ".join(filter(None, (where, weak)))
+        elif not low <= loss <= high:
             where = (
                 f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to {high:.4g}"
             )
@@ -210,16 +222,21 @@ class TaskFit:
             return f"step 1: {self.step1.doubt}"
         if why := self._one_design(target):
             return why
+        if len(self.rungs) < FEWEST:
+            return f"{len(self.rungs)} rungs; intervals are calibrated on {FEWEST} or more"
         if not self.votes:
             if all(r.accuracy is None for r in self.rungs):
                 return ""
             return "no other task moves clearly enough to share its loss"
+        scored = sum(r.accuracy is not None for r in self.rungs)
+        if scored < FEWEST:
+            return f"{scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or more"
         if why := self._no_climb():
             return why
         if self.votes == ("own",) and self.signal < WEAK:
             return (
-                f"its loss hardly moves, {self.signal:.1f} times its noise over the ladder; "
-                "there is no other feature to go by"
+                f"its loss does not fall clearly, {self.signal:.1f} times its noise over the "
+                "ladder; there is no other feature to go by"
             )
         if bounds is None:
             return "no chain's parameters are determined; vary params and tokens more"
@@ -242,6 +259,12 @@ class TaskFit:
         for name, seen, wanted in measures:
             if max(seen) < 1.1 * min(seen) and not 0.8 < wanted / seen[0] < 1.25:
                 return f"every rung has {seen[0]:.3g} {name} and the target {wanted:.3g}; vary it"
+            span = math.log(max(seen) / min(seen))
+            if math.log(wanted / max(seen)) > FARTHEST * span > 0:
+                return (
+                    f"the target's {wanted:.3g} {name} lie more than {FARTHEST:g} times the "
+                    f"ladder's own range, {min(seen):.3g} to {max(seen):.3g}, beyond it"
+                )
         return ""
 
     def _no_climb(self) -> str:
@@ -260,14 +283,17 @@ class TaskFit:
                     f"the costliest rungs' accuracy, {top:.3f}, is within two standard errors of "
                     f"chance, {self.chance:.3f}"
                 )
-        if np.ptp(flops) > 0 and len(scored) > 3:
+        flat = "its accuracy does not rise clearly through the ladder"
+        if np.ptp(accuracy) < 1e-6:
+            return flat
+        if np.ptp(flops) > 0:
             slope, rest = np.polyfit(flops, accuracy, 1, full=True)[:2]
             left = float(rest[0]) if len(rest) else 0.0
             deviation = math.sqrt(left / (len(scored) - 2)) / float(
                 np.std(flops) * math.sqrt(len(scored))
             )
             if slope[0] <= 2 * deviation:
-                return "its accuracy does not rise clearly through the ladder"
+                return flat
         return ""
 
 

@@ -12,16 +12,19 @@ from typing import Any
 import pandas as pd
 
 from evaluation.records import COLUMNS, InputError
-from predict.chains import ChainFit, fit_chain, least_checkpoints, least_rungs
+from predict.chains import ChainFit, fit_chain, least_checkpoints, least_rungs, who_votes
 from predict.laws import get_law
 from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
 from predict.points import TaskPoints, task_points
 from predict.saved import load_document, save_document
-from predict.shared import WEAK, pooled_tasks, shared_feature
+from predict.shared import pooled_tasks, shared_feature
 from predict.task_fit import Prediction, Target, TaskFit, signal
 
 SHARED = "_shared"
 """Column that the shared feature has while it is fitted."""
+
+SCALE = (1e-60, 1e60)
+"""Values of a feature that can be fitted without overflow."""
 
 KEY = ["run", "step"]
 """Columns that say which evaluation a row belongs to."""
@@ -110,7 +113,7 @@ class TwoStage:
         everything = table
         if self.tasks and self.method.centre_sd is not None:
             everything = self.fitted_rows(observations, every_task=True)
-            everything = everything[everything[self.feature] > 0].reset_index(drop=True)
+            everything = everything[everything[self.feature].between(*SCALE)]
         self._fit_chains(points, rows, everything)
         return self
 
@@ -189,13 +192,8 @@ class TwoStage:
     def _task_fit(
         self, points: TaskPoints, rows: pd.DataFrame, chains: list[ChainFit], strength: float
     ) -> TaskFit:
-        voters = [c.kind for c in self.method.chains if c.votes]
-        votes = [c.kind for c in chains if c.kind in voters and (c.step2 or c.kind == "direct")]
-        if strength < WEAK and len(votes) > 1:
-            votes = [kind for kind in votes if kind != "own"]
-        elif votes == ["own", "direct"]:
-            # A median wants three; of the two the direct chain is the worse.
-            votes = ["own"]
+        voters = {c.kind for c in self.method.chains if c.votes}
+        able = [c for c in chains if c.kind in voters and (c.step2 or c.kind == "direct")]
         instances = _first(rows, "instances")
         return TaskFit(
             task=str(rows["task"].iloc[0]),
@@ -204,7 +202,7 @@ class TwoStage:
             instances=None if instances is None else int(instances),
             rungs=points.rungs,
             chains=tuple(chains),
-            votes=tuple(votes),
+            votes=who_votes(able, strength),
             link_loss=tuple(points.link_loss.tolist()),
             link_accuracy=tuple(points.link_accuracy.tolist()),
         )
@@ -315,8 +313,11 @@ class TwoStage:
         table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
         if not len(table):
             raise InputError(f"no finished run has a value of {self.feature!r}")
-        if (table[self.feature] <= 0).any() and not every_task:
-            raise InputError(f"feature {self.feature!r}: has values at or below 0; laws need > 0")
+        if not every_task and not table[self.feature].between(*SCALE).all():
+            raise InputError(
+                f"feature {self.feature!r}: has values at or below 0, or beyond {SCALE[1]:g}; a "
+                "law of losses needs others"
+            )
         return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
 
 

@@ -58,7 +58,10 @@ def parse_run(text: str, option: str) -> tuple[str, float, float]:
     parts = text.rsplit(":", 2)
     if len(parts) != 3 or not parts[0]:
         raise InputError(f"{option} {text}: must read NAME:PARAMS:TOKENS, such as 7B:6.9e9:4T")
-    return parts[0], _count(parts[1], text, option), _count(parts[2], text, option)
+    params, tokens = (_count(part, text, option) for part in parts[1:])
+    if not 1e-100 < params * tokens < 1e100:
+        raise InputError(f"{option} {text}: params x tokens is {params * tokens:.3g}")
+    return parts[0], params, tokens
 
 
 def parse_pairs(texts: Names, option: str) -> dict[str, str]:

@@ -125,6 +125,8 @@ def audit(
         _audit_sealed(observations, sealed, json, out)
         return
     table = read_observations(observations)
+    if not (table["role"] == "target").any():
+        raise InputError(f"{observations}: no run has the role target; nothing to audit against")
     targets = targets_of(table)
     model = fit_table(fitting.model(), table, observations)
     audited = audit_predictions(model, table)

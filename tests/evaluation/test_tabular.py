@@ -91,6 +91,32 @@ def test_wandb_charts_are_joined_by_run_and_step(tmp_path: Path) -> None:
     assert table["final"].tolist() == [False, True, True]
 
 
+def test_a_run_may_go_on_after_its_last_evaluation(tmp_path: Path) -> None:
+    text = "Step,a - bpb,a - train\n50,1.3,3\n100,,2.9\n"
+    mapping = ColumnMap(values=BITS, tasks=(TaskColumns("t", "bpb"),), runs={"a": (1e8, 2e9)})
+    table = import_wandb(written(tmp_path, text), mapping)
+    assert table[["tokens", "final"]].values.tolist() == [[1e9, True]]
+
+
+def test_params_that_a_run_is_given_leave_its_tokens_alone(tmp_path: Path) -> None:
+    text = "run,tokens,step,task,loss\na,1e9,50,t,1.2\na,2e9,100,t,1.1\n"
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS, runs={"a": (1e8, 9e9)}))
+    assert table["tokens"].tolist() == [1e9, 2e9]
+    assert table["params"].tolist() == [1e8, 1e8]
+
+
+def test_percentages_bring_their_errors_and_chance_along(tmp_path: Path) -> None:
+    text = "run,params,tokens,task,loss,accuracy,accuracy_se,chance\na,1,2,t,1,40%,1.2,25\n"
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS, percent=True))
+    assert table.loc[0, ["accuracy", "accuracy_se", "chance"]].tolist() == [0.4, 0.012, 0.25]
+
+
+def test_checkpoints_without_a_step_go_by_their_tokens(tmp_path: Path) -> None:
+    text = "run,params,tokens,task,loss\na,1,2e9,t,1.1\na,1,1e9,t,1.2\n"
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS))
+    assert table[["step", "final"]].values.tolist() == [[1, True], [0, False]]
+
+
 def test_a_wandb_run_table_has_a_row_a_run(tmp_path: Path) -> None:
     text = "Name,State,n,tokens,bpb\na,finished,1e8,2e9,1.2\nb,crashed,2e8,4e9,NaN\n"
     mapping = ColumnMap({"params": "n"}, BITS, (TaskColumns("arc", "bpb"),))
@@ -116,6 +142,20 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
         ("run,params,tokens\nx,1e8,1e9\n", ColumnMap(), "task"),
         ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS, runs={"y": (1, 2)}), "run 'x' has no"),
         ("run,params,tokens,task,loss\nx,1,2,t,1\n", ColumnMap(values=BITS, targets=("7B",)), "7B"),
+        ("run,params,step\nx,1,\n", ColumnMap(), "row 1, column 'step': '' is not a count"),
+        ("run;params\nx;1,9e8\n", ColumnMap(), "'1,9e8' is not a count"),
+        ("run,run\nx,y\n", ColumnMap(), "the column 'run' twice"),
+        ("run,params\nx,1,2\n", ColumnMap(), "cannot be read as CSV"),
+        (
+            "run,params,tokens,task,loss\nx,1,2,t,1\nx,1,2,t,3\n",
+            ColumnMap(values=BITS),
+            "several rows and none says its step",
+        ),
+        (
+            "run,params,tokens,task,loss,accuracy\nx,1,2,t,1,0.4\n",
+            ColumnMap(values=BITS, percent=True),
+            "no accuracy is above 1",
+        ),
     ],
 )
 def test_what_cannot_be_read_is_named(

@@ -11,7 +11,7 @@ from conftest import synthetic
 
 from evaluation.records import validate
 from predict import InputError, Target, TwoStage
-from predict.seal import check_seal, hash_rows, write_seal
+from predict.seal import check_seal, hash_document, hash_rows, write_seal
 
 WHOLE = validate(synthetic(tasks=("quiz", "exam")))
 LADDER = WHOLE[WHOLE["role"] != "target"].reset_index(drop=True)
@@ -77,6 +77,34 @@ def test_further_rows_and_another_order_change_nothing(seal: Path) -> None:
     table = pd.concat([WHOLE.sample(frac=1, random_state=0), extra], ignore_index=True)
     assert check_seal(seal, table).largest_change == 0
     assert hash_rows(WHOLE) == hash_rows(WHOLE.sample(frac=1, random_state=1))
+
+
+def test_columns_that_no_fit_reads_change_nothing(seal: Path) -> None:
+    assert check_seal(seal, WHOLE.assign(accuracy_se=0.1, recipe="x")).largest_change == 0
+
+
+def test_another_unit_of_the_loss_is_refused(seal: Path) -> None:
+    with pytest.raises(InputError, match="sealed in bits/byte and is measured in nats/token"):
+        check_seal(seal, WHOLE.assign(loss_unit="nats/token"))
+
+
+def test_rungs_that_can_no_longer_be_fitted_leave_the_predictions(seal: Path) -> None:
+    table = WHOLE.copy()
+    table.loc[table["role"] == "ladder", "final"] = False
+    check = check_seal(seal, table)
+    assert not check.ladder_unchanged
+    assert len(check.audit.rows) == 2
+
+
+def test_a_forged_seal_is_one_line(seal: Path) -> None:
+    for field, value in (("method", "default"), ("targets", []), ("ladder", {"runs": None})):
+        document = json.loads(seal.read_text())
+        del document["sha256"]
+        document[field] = value
+        forged = seal.with_name(f"{field}.json")
+        forged.write_text(json.dumps({**document, "sha256": hash_document(document)}))
+        with pytest.raises(InputError, match="is no seal"):
+            check_seal(forged, WHOLE)
 
 
 def test_what_has_not_been_measured_is_listed(seal: Path) -> None:
