@@ -133,6 +133,7 @@ def _step1(
             span, [fitted.loss(prediction.params, t) for t in span], color=ACCENT, lw=1, ls="--"
         )
         _predicted(axis, prediction.tokens, prediction.loss_predicted)
+        _whisker(axis, prediction.tokens, prediction.loss_lower80, prediction.loss_upper80)
     for row in actuals:
         _actual(axis, row.prediction.tokens, row.loss_actual)
     axis.set_xscale("log")
@@ -171,6 +172,7 @@ def _step2(
     for prediction in predictions:
         if prediction.predicted is not None:
             _predicted(axis, prediction.loss_predicted, prediction.predicted)
+            _whisker(axis, prediction.loss_predicted, prediction.lower80, prediction.upper80)
     for row in actuals:
         if row.actual is not None:
             _actual(axis, row.loss_actual, row.actual)
@@ -189,6 +191,11 @@ def _legend(axis: Axes) -> None:
 def _predicted(axis: Axes, x: float, y: float) -> None:
     ring = axis.scatter([x], [y], marker="o", s=46, zorder=4, label="predicted")
     ring.set(facecolor="none", edgecolor=ACCENT)
+
+
+def _whisker(axis: Axes, x: float, lower: float | None, upper: float | None) -> None:
+    if lower is not None and upper is not None:
+        axis.plot([x, x], [lower, upper], color=ACCENT, lw=1.2, zorder=3, label="80% interval")
 
 
 def _actual(axis: Axes, x: float, y: float) -> None:

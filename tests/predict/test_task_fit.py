@@ -110,7 +110,7 @@ def test_the_unit_of_the_loss_changes_no_accuracy(power: float) -> None:
     assert two.loss_predicted == pytest.approx(one.loss_predicted * 10**power, rel=1e-4)
 
 
-@given(st.floats(-3, 3), st.floats(-3, 3))
+@given(st.floats(-9, 9), st.floats(-9, 9))
 @settings(max_examples=12, deadline=None)
 def test_the_units_of_params_and_tokens_change_no_prediction(one: float, two: float) -> None:
     n, d = 10**one, 10**two
