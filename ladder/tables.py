@@ -252,6 +252,16 @@ def show_backtest(result: Backtest) -> None:
             for s in result.scores
         ],
     )
+    by_task = result.by_task()
+    names = [s.method for s in result.scores]
+    show(
+        "mean absolute error a task, points",
+        ("task", *names),
+        [
+            (task, *(f"{100 * errors[n]:.2f}" if n in errors else "" for n in names))
+            for task, errors in by_task.items()
+        ],
+    )
     for c in result.comparisons:
         clear = "more than" if c.clear else "no more than"
         print(

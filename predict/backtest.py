@@ -115,6 +115,17 @@ class Backtest:
         """Whether the chosen one beats every other by more than the paired standard error."""
         return all(c.clear for c in self.comparisons)
 
+    def by_task(self) -> dict[str, dict[str, float]]:
+        """Mean absolute error of every method on every task that has an accuracy."""
+        sizes: dict[str, dict[str, list[float]]] = {}
+        for row in self.rows:
+            if row.error is not None:
+                sizes.setdefault(row.task, {}).setdefault(row.method, []).append(abs(row.error))
+        return {
+            task: {method: sum(v) / len(v) for method, v in methods.items()}
+            for task, methods in sizes.items()
+        }
+
     def frame(self) -> pd.DataFrame:
         """One row a method, split, task and held-out rung."""
         return pd.DataFrame([asdict(row) for row in self.rows])
@@ -127,6 +138,7 @@ class Backtest:
             "clear": self.clear,
             "scores": [_finite(asdict(s)) for s in self.scores],
             "comparisons": [{**_finite(asdict(c)), "clear": c.clear} for c in self.comparisons],
+            "by_task": self.by_task(),
             "splits": [asdict(s) for s in self.splits],
             "rows": [_finite(asdict(row)) for row in self.rows],
         }
