@@ -133,6 +133,31 @@ def why(predictions: Sequence[Prediction]) -> list[str]:
     return list(lines)
 
 
+def show_scores(model: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a model's scores; accuracies in points, standard errors behind them."""
+
+    def pair(row: Mapping[str, Any], name: str, scale: float = 100, form: str = ".1f") -> str:
+        return f"{scale * row[name]:{form}} +-{scale * row[name + '_se']:{form}}"
+
+    show(
+        f"{model}; accuracy in points, loss in bits per byte",
+        ("task", "items", "bpb", "bpb v2", "acc", "per character", "per byte", "soft"),
+        [
+            (
+                row["task"],
+                row["instances"],
+                pair(row, "bpb", 1, ".4f"),
+                f"{row['bpb_v2']:.4f}",
+                pair(row, "acc"),
+                pair(row, "acc_per_char"),
+                pair(row, "acc_per_byte"),
+                pair(row, "soft"),
+            )
+            for row in rows
+        ],
+    )
+
+
 def show_audit(audited: Audit, method: str) -> None:
     """Print predicted against actual, accuracies and errors in points."""
     show(

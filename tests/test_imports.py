@@ -9,6 +9,7 @@ from pathlib import Path
 PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
+    "evaluation.choices",
     "evaluation.files",
     "evaluation.metrics",
     "evaluation.records",
@@ -18,6 +19,7 @@ NO_TORCH = (
     "ladder.cli",
     "ladder.cluster",
     "ladder.commands",
+    "ladder.commands.evaluating",
     "ladder.commands.importing",
     "ladder.commands.options",
     "ladder.commands.predicting",

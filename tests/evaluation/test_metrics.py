@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from evaluation.metrics import choice_bytes, choice_characters, score_task
+from evaluation.choices import ChoiceScores, ItemScores, choice_scores
+from evaluation.metrics import measure, score_task
 from evaluation.tasks import Item, Task
 
 TASK = Task(
@@ -19,9 +20,49 @@ TASK = Task(
 
 
 def test_bytes_and_characters_leave_the_leading_space_out() -> None:
-    assert choice_bytes(" é") == 2
-    assert choice_characters(" é") == 1
-    assert choice_bytes("  a") == 2
+    odd = Task("x", (Item("1", "q", (" é", "  a", "b"), 0),))
+    (item,) = choice_scores(odd, [[-1.0, -1.0, -1.0]]).items
+    assert item.bytes == (2, 2, 1)
+    assert item.characters == (1, 2, 1)
+    assert item.spaces == (1, 1, 0)
+
+
+ONE = ItemScores("1", 1, (-1.0, -2.0), bytes=(2, 4), characters=(2, 4), spaces=(1, 1))
+TWO = ItemScores("2", 0, (-3.0, -0.5), bytes=(2, 1), characters=(1, 1), spaces=(1, 0))
+
+
+def test_every_metric_by_hand() -> None:
+    found = measure(ChoiceScores("x", (ONE, TWO)))
+    bits = [2 / math.log(2), 3 / math.log(2)]
+    assert found["bpb"].value == pytest.approx((bits[0] / 4 + bits[1] / 2) / 2)
+    assert found["bpb_v2"].value == pytest.approx((bits[0] / 5 + bits[1] / 3) / 2)
+    assert found["bpb_corpus"].value == pytest.approx(sum(bits) / 6)
+    assert found["acc"].value == 0
+    assert found["acc_per_char"].value == 0  # a tie goes to the first, which is wrong
+    assert found["acc_per_byte"].value == 0
+    first = math.exp(-0.5) / (math.exp(-0.5) + math.exp(-0.5))
+    second = math.exp(-3) / (math.exp(-3) + math.exp(-0.5))
+    assert found["soft"].value == pytest.approx((first + second) / 2)
+    assert found["task_ce"].value == pytest.approx(-(math.log(first) + math.log(second)) / 2)
+    assert all(value.count == 2 and value.se >= 0 for value in found.values())
+
+
+def test_nats_are_not_taken_for_bits_nor_token_means_for_sums() -> None:
+    sure = ItemScores("1", 0, (-math.log(2) * 8,), bytes=(8,), characters=(8,), spaces=(0,))
+    assert measure(ChoiceScores("x", (sure,)))["bpb"].value == pytest.approx(1.0)
+
+
+def test_every_gold_counts_whichever_letter_it_is() -> None:
+    last = ItemScores("1", 2, (-9.0, -9.0, -1.0), (1, 1, 1), (1, 1, 1), (0, 0, 0))
+    assert measure(ChoiceScores("x", (last,)))["bpb"].value == pytest.approx(1 / math.log(2))
+
+
+def test_the_corpus_value_weighs_by_bytes_and_the_other_by_items() -> None:
+    long = ItemScores("1", 0, (-math.log(2) * 10,), (100,), (100,), (0,))
+    short = ItemScores("2", 0, (-math.log(2) * 10,), (1,), (1,), (0,))
+    found = measure(ChoiceScores("x", (long, short)))
+    assert found["bpb"].value == pytest.approx((0.1 + 10) / 2)
+    assert found["bpb_corpus"].value == pytest.approx(20 / 101)
 
 
 def test_loss_is_the_mean_over_items_of_the_gold_answers_bits_per_byte() -> None:
