@@ -92,7 +92,7 @@ def median(runs: int, call: Callable[[], object]) -> float:
 def show(what: str, ours: float, rival: str, theirs: float) -> None:
     """One line of the table."""
     print(
-        f"| {what} | {ours:.3f} s | {rival} | {theirs:.2f} s | {theirs / ours:,.0f}x |", flush=True
+        f"| {what} | {ours:.3f} s | {rival} | {theirs:.2f} s | {theirs / ours:,.1f}x |", flush=True
     )
 
 

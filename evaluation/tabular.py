@@ -147,12 +147,19 @@ def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
 
 def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
     base = _base(cells, mapping, source)
-    if "step" in base:
-        steps = [_number(v, "step", row, source) for row, v in enumerate(base["step"])]
-        base["step"] = steps
-        if "run" in base:
-            # A run may go on after its last evaluation.
-            base[LAST] = base.groupby("run", sort=False)["step"].transform("max")
+    # Numbers are read before a wide table is folded, so that a mistake is named by its own row.
+    for name in ("params", "tokens", "batch_tokens", "step"):
+        if name in base:
+            theirs = mapping.columns.get(name, name)
+            base[name] = [_number(v, theirs, row, source) for row, v in enumerate(base[name])]
+    for task in mapping.tasks:
+        for column in filter(None, (task.loss, task.accuracy)):
+            for row, cell in enumerate(_cells(cells, column, source)):
+                if cell.strip():
+                    _score_cell(cell, column, row, source)
+    if "step" in base and "run" in base:
+        # A run may go on after its last evaluation.
+        base[LAST] = base.groupby("run", sort=False)["step"].transform("max")
     if mapping.tasks:
         parts = []
         for task in mapping.tasks:
@@ -199,10 +206,6 @@ def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFr
             raise InputError(
                 f"{source}: run {missing.iloc[0]!r} has no {name}; add --run NAME:PARAMS:TOKENS"
             )
-    for name in ("params", "tokens", "batch_tokens"):
-        if name in table and name not in given:
-            values = enumerate(table[name])
-            table[name] = [_number(value, name, row, source) for row, value in values]
     if "flops" in table:
         values = enumerate(table["flops"])
         table["flops"] = [v and _number(v, "flops", row, source) for row, v in values]
@@ -253,6 +256,15 @@ def _as_shares(table: pd.DataFrame, source: str) -> pd.DataFrame:
             continue
         table[name] = (numbers / 100).where(numbers.notna(), table[name])
     return table
+
+
+def _score_cell(cell: str, column: str, row: int, source: str) -> None:
+    try:
+        float(cell.strip().rstrip("%"))
+    except ValueError:
+        raise InputError(
+            f"{source}: row {row + 1}, column {column!r}: {cell!r} is not a number"
+        ) from None
 
 
 def _number(value: object, name: str, row: int, source: str) -> float:

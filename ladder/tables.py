@@ -128,7 +128,8 @@ def why(predictions: Sequence[Prediction]) -> list[str]:
     """The reasons behind what is unpredictable or goes by other chains, a line a task."""
     lines: dict[str, None] = {}
     for p in predictions:
-        if p.status == "unpredictable" or (p.status == "ok" and p.reason):
+        goes_by_others = "does not fall clearly" in p.reason
+        if p.status == "unpredictable" or (p.status == "ok" and p.reason) or goes_by_others:
             lines[f"{p.task}: {p.status}, {p.reason}"] = None
     return list(lines)
 

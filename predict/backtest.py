@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from glob import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
+from predict.intervals import LEVEL80, LEVEL95
 from predict.points import RungPoint, task_points
 from predict.task_fit import FEWEST, Target
-from predict.two_stage import SCALE, TwoStage, matching
+from predict.two_stage import SCALE, TwoStage, finished, matching
 
 STEP_UP = 4.0
 """A held-out rung is scored where it costs this many times the costliest fitted one, by 6ND."""
@@ -53,6 +55,7 @@ class BacktestRow:
     parameters: float | None
     noise: float | None
     """The parts of the standard error, see predict.intervals."""
+    standard_error: float | None
 
 
 @dataclass(frozen=True)
@@ -194,13 +197,15 @@ def backtest(
     """
     models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
     table = models[0].fitted_rows(observations, every_task=True)
+    sizes = observations.loc[observations["role"] == "target", "params"].unique()
+    # A target's own checkpoints are the target: they choose nothing.
+    table = table[(table["role"] == "ladder") | ~_near(table["params"], sizes)]
     chosen = set(matching(table["task"].unique(), tasks, "task"))
     extra: list[str] = []
     if score:
         others = observations[observations["role"] != "target"]
-        big = observations.loc[observations["role"] == "target", "params"].min()
-        # A target's own checkpoints are the target: they choose nothing.
-        others = others[~(others["params"] > 0.9 * big)] if big == big else others
+        others = others[~_near(others["params"], sizes) & (others["tokens"] > 0)]
+        others = others[finished(others)]
         extra = [
             run
             for run in matching(others["run"].unique(), score, "run")
@@ -228,8 +233,15 @@ def backtest(
     for split in watch(splits):
         part = table[table["run"].isin(split.fitted)]
         for method in methods:
-            model = TwoStage(method, feature, (), tasks, law, link).fit(part)
+            held = tuple(escape(t) for t in sorted(chosen & set(part["task"].unique())))
+            try:
+                model = TwoStage(method, feature, (), held, law, link).fit(part)
+            except InputError:
+                continue  # a split that a method cannot fit scores nothing for it
             found += _score(model, method, split, measured)
+    for method in methods:
+        if not any(row.method == method for row in found):
+            raise InputError(f"method {method!r} can be fitted on no split of the ladder")
     if not any(row.error is not None for row in found):
         raise InputError("no held-out rung has an accuracy to score")
     scores = sorted(
@@ -254,6 +266,14 @@ def compare(rows: Sequence[BacktestRow], method: str, against: str) -> Compariso
     means = np.array([np.mean(values) for values in groups.values()])
     difference = float(means.mean()) if len(means) else math.nan
     return Comparison(method, against, difference, _standard_error(means))
+
+
+def _near(params: pd.Series, sizes: Iterable[float]) -> pd.Series:
+    """Whether each size is within a tenth of one of those given."""
+    near = pd.Series(False, index=params.index)
+    for size in sizes:
+        near |= (params / size).between(0.9, 1.1)
+    return near
 
 
 def _score(
@@ -294,6 +314,11 @@ def _score(
                     spread=parts.spread if parts else None,
                     parameters=parts.parameters if parts else None,
                     noise=parts.noise if parts else None,
+                    standard_error=(
+                        parts.standard_error(model.method.widths_of(fitted.votes))
+                        if parts
+                        else None
+                    ),
                 )
             )
     return rows
@@ -308,8 +333,9 @@ def _method_score(method: str, rows: list[BacktestRow]) -> MethodScore:
     bounded = [r for r in scored if r.lower80 is not None]
     size = np.array([abs(r.error or 0.0) for r in bounded])
     tasks = np.array([r.task for r in bounded])
-    half80 = np.array([_half(r.lower80, r.upper80) for r in bounded])
-    half95 = np.array([_half(r.lower95, r.upper95) for r in bounded])
+    # An interval is cut at 0 and 1; what is rescaled is the width before.
+    wide = np.array([max(r.standard_error or 0.0, 1e-12) for r in bounded])
+    half80, half95 = LEVEL80 * wide, LEVEL95 * wide
     constant = _left_out_quantile(size, tasks, 0.8)
     losses = [r for r in rows if r.loss_lower80 is not None]
     return MethodScore(
@@ -321,13 +347,24 @@ def _method_score(method: str, rows: list[BacktestRow]) -> MethodScore:
         coverage95=_share(_inside(r.actual, r.lower95, r.upper95) for r in bounded),
         left_out80=_share(size <= half80 * _left_out_quantile(size / half80, tasks, 0.8)),
         left_out95=_share(size <= half95 * _left_out_quantile(size / half95, tasks, 0.95)),
-        width80=float(half80.mean()) if len(half80) else math.nan,
-        winkler80=winkler(size, half80, 0.8),
+        width80=_mean([((r.upper80 or 0) - (r.lower80 or 0)) / 2 for r in bounded]),
+        winkler80=_mean(
+            [interval_score(r.actual or 0, r.lower80 or 0, r.upper80 or 0, 0.8) for r in bounded]
+        ),
         winkler80_constant=winkler(size, constant, 0.8),
         loss_coverage80=_share(
             _inside(r.loss_actual, r.loss_lower80, r.loss_upper80) for r in losses
         ),
     )
+
+
+def interval_score(actual: float, lower: float, upper: float, level: float) -> float:
+    """Winkler's score of one interval: its width, and 2 / (1 - level) times what it misses by."""
+    return upper - lower + 2 / (1 - level) * max(lower - actual, actual - upper, 0.0)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def winkler(error: np.ndarray[Any, Any], half: np.ndarray[Any, Any], level: float) -> float:
@@ -354,10 +391,6 @@ def _finite(fields: dict[str, Any]) -> dict[str, Any]:
     return {
         k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in fields.items()
     }
-
-
-def _half(lower: float | None, upper: float | None) -> float:
-    return max(((upper or 0.0) - (lower or 0.0)) / 2, 1e-12)
 
 
 def _inside(value: float | None, lower: float | None, upper: float | None) -> bool:

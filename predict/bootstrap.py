@@ -17,8 +17,7 @@ from predict.task_fit import Target
 from predict.two_stage import TwoStage
 
 GROUPS = 6
-"""Means that stand for a rung's checkpoints in step 2; more move a prediction by less than a
-hundredth of its spread (benchmarks/fit_speed.py prints it)."""
+"""Means that stand for a rung's checkpoints in step 2, which is nearly straight within one rung."""
 
 AT_ONCE = 100
 """Resamples fitted in one batch, so that a batch stays in a processor's cache."""

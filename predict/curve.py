@@ -47,7 +47,7 @@ def compute_curve(make_model: Callable[[], TwoStage], observations: pd.DataFrame
     InputError where not even the whole ladder can be audited.
     """
     whole = make_model()
-    rows = whole.fitted_rows(observations)
+    rows = whole.fitted_rows(observations, every_task=True)
     targets = observations[observations["role"] == "target"]
     last = rows.sort_values("tokens").groupby("run", sort=False).tail(1)
     rungs = [

@@ -52,7 +52,7 @@ class Fit:
     condition: float
     """Condition number of the column-scaled Jacobian over the free parameters."""
     relative_rms: float
-    """Root mean square of (fit - data) / data."""
+    """Root mean square of fit - data, over the data of a log objective, else over their rms."""
     noise: float = 1.0
     """What residuals were divided by: relative if the objective takes logarithms."""
     covariance: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
@@ -235,7 +235,10 @@ def _certify(
     unit = np.linalg.norm(jac, axis=0)
     is_regular = jac.size and (unit > 0).all()
     condition = float(np.linalg.cond(jac / unit)) if is_regular else np.inf
-    relative = np.expm1(residual) if log else residual / problem.values
+    if log:
+        relative = np.expm1(residual)
+    else:
+        relative = residual / np.sqrt((problem.values[0, 0, used] ** 2).mean())
     return Fit(
         law=law.name,
         parameters={n: float(v) for n, v in zip(law.names, theta[best], strict=True)},
@@ -265,7 +268,7 @@ def _covariance(
     """Covariance of the parameters, 0 where not free: the inverse curvature, or the sandwich.
 
     `jac` (n + p, f) holds the points' weighted gradients and the prior's, `scores` (n, f) each
-    point's gradient of the objective.
+    point's gradient of half its squared residual.
     """
     unit = np.linalg.norm(jac, axis=0)
     inverse = np.linalg.pinv((jac / unit).T @ (jac / unit)) / np.outer(unit, unit)

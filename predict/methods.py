@@ -200,7 +200,7 @@ def with_laws(method: Method, law: str | None, link: str | None) -> Method:
                 f"--{step} {name}: takes {' and '.join(get_law(name).inputs)} and gives "
                 f"{get_law(name).output}; use one of {fitting}"
             )
-    if method.name != "default" and link is not None and all(c.link is None for c in method.chains):
+    if link is not None and all(c.link is None for c in method.chains if c.votes):
         raise InputError(f"--link {link}: method {method.name} has no step 2")
     chains, changed = [], []
     for chain in method.chains:

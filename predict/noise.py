@@ -12,7 +12,7 @@ import pandas as pd
 from evaluation.records import InputError
 from predict.points import RungPoint, task_points
 from predict.shared import WEAK
-from predict.two_stage import TwoStage
+from predict.two_stage import TwoStage, finished
 
 LEAST_CLIMB = 3.0
 """Range of the rungs' accuracies, in checkpoint SDs, below which a task is too noisy."""
@@ -61,7 +61,8 @@ def task_noise(
     chosen = observations[observations["run"] == run].sort_values("step", kind="stable")
     if not len(chosen):
         raise InputError(f"--run {run}: no such run in the observations")
-    known = observations[(observations["role"] != "target") & observations[model.feature].notna()]
+    known = observations[(observations["role"] != "target") & finished(observations)]
+    known = known[(known[model.feature] > 0) & (known["tokens"] > 0)]
     known = known.sort_values(["run", "step"], kind="stable")
     every = {str(task): part for task, part in known.groupby("task", sort=False)}
     result = []

@@ -73,6 +73,14 @@ def write_seal(
                 f"--seal {path}: {target.name} has results in the observations already; a seal is "
                 "for predictions made before, and its targets have names of their own"
             )
+        same = observations[observations["role"] == "target"]
+        near = (same["params"] / target.params).between(0.99, 1.01)
+        near &= (same["tokens"] / target.tokens).between(0.99, 1.01)
+        if near.any():
+            raise InputError(
+                f"--seal {path}: {target.name} has the params and tokens of "
+                f"{same.loc[near, 'run'].iloc[0]}, which has results in the observations already"
+            )
     rows = model.fitted_rows(observations, every_task=True)
     document: dict[str, Any] = {
         "version": FORMAT_VERSION,
@@ -145,7 +153,8 @@ def _check(path: Path, document: dict[str, Any], observations: pd.DataFrame) -> 
     change = None
     if refitted is not None:
         again = {(p.target, p.task): p for p in refitted.predict_targets(targets.values())}
-        change = max(_change(p, again.get((p.target, p.task))) for p in predictions)
+        changes = [_change(p, again.get((p.target, p.task))) for p in predictions]
+        change = None if None in changes else max(c for c in changes if c is not None)
     return SealCheck(
         audit=Audit(tuple(scored)),
         method=str(document["method"]["method"]),
@@ -220,9 +229,9 @@ def _check_target(path: Path, sealed: Target, rows: pd.DataFrame) -> None:
             )
 
 
-def _change(sealed: Prediction, again: Prediction | None) -> float:
+def _change(sealed: Prediction, again: Prediction | None) -> float | None:
     if again is None:
-        return math.inf
+        return None
     if sealed.predicted is None or again.predicted is None:
         return abs(sealed.loss_predicted - again.loss_predicted)
     return abs(sealed.predicted - again.predicted)

@@ -9,20 +9,25 @@ import pandas as pd
 
 WEAK = 6.0
 """Range of a feature's logarithm over the ladder, in units of a rung's noise, below which its task
-does not move clearly with scale. Measured in benchmarks/methods.md: real tasks that the loss
-predicts have 11 and more, flat and barely falling ones below 6."""
+does not move clearly with scale: every task of the published ladder has 20 and more
+(tests/predict/test_two_stage.py)."""
 
 COVERAGE = 0.9
 """Share of the ladder's evaluations that a task must have taken part in to be pooled."""
 
 
 def pooled_tasks(table: pd.DataFrame, feature: str, signals: Mapping[str, float]) -> list[str]:
-    """Tasks whose feature moves clearly and was measured at nearly every evaluation."""
+    """Tasks whose feature moves clearly, measured on every run and at nearly every evaluation."""
     strong = [task for task, signal in signals.items() if signal >= WEAK]
     rows = table[table["task"].isin(strong) & table[feature].notna()]
-    evaluations = rows[["run", "step"]].drop_duplicates()
-    counts = rows.groupby("task", sort=False)["step"].size()
-    return [task for task in strong if counts[task] >= COVERAGE * len(evaluations)]
+    by_task = rows.groupby("task", sort=False)
+    counts, runs = by_task["step"].size(), by_task["run"].nunique()
+    evaluations = len(rows[["run", "step"]].drop_duplicates())
+    return [
+        task
+        for task in strong
+        if counts[task] >= COVERAGE * evaluations and runs[task] == runs.max()
+    ]
 
 
 def shared_feature(table: pd.DataFrame, feature: str, tasks: list[str]) -> pd.Series:

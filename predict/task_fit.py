@@ -227,7 +227,7 @@ class TaskFit:
         if not self.votes:
             if all(r.accuracy is None for r in self.rungs):
                 return ""
-            return "no other task moves clearly enough to share its loss"
+            return "no chain of the method can be fitted to it"
         scored = sum(r.accuracy is not None for r in self.rungs)
         if scored < FEWEST:
             return f"{scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or more"
@@ -260,7 +260,7 @@ class TaskFit:
             if max(seen) < 1.1 * min(seen) and not 0.8 < wanted / seen[0] < 1.25:
                 return f"every rung has {seen[0]:.3g} {name} and the target {wanted:.3g}; vary it"
             span = math.log(max(seen) / min(seen))
-            if math.log(wanted / max(seen)) > FARTHEST * span > 0:
+            if max(seen) >= 1.1 * min(seen) and math.log(wanted / max(seen)) > FARTHEST * span:
                 return (
                     f"the target's {wanted:.3g} {name} lie more than {FARTHEST:g} times the "
                     f"ladder's own range, {min(seen):.3g} to {max(seen):.3g}, beyond it"

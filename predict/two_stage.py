@@ -26,6 +26,9 @@ SHARED = "_shared"
 SCALE = (1e-60, 1e60)
 """Values of a feature that can be fitted without overflow."""
 
+MEASURED = 0.95
+"""Share of a run's tokens up to which a task must have been measured to be its result."""
+
 KEY = ["run", "step"]
 """Columns that say which evaluation a row belongs to."""
 
@@ -77,8 +80,10 @@ class TwoStage:
         Tasks that no rung measured are left out, with the reason in `left_out_`. Raises
         InputError where rungs are fewer than step 1's parameters, or nothing matches.
         """
+        self.fits_, self.pooled_ = {}, []
         table = self.fitted_rows(observations)
-        self.pooled_ = []
+        runs = self._chosen_runs(observations)
+        self.unfinished_ = sorted(set(runs.loc[~finished(runs), "run"]))
         counts = table.groupby("task", sort=False)["run"].nunique()
         own = self.method.chains[0]
         needed = least_rungs(own)
@@ -286,8 +291,34 @@ class TwoStage:
         """The rows that `fit` would use: finished rungs, chosen tasks, a feature above 0.
 
         With `every_task` those of the tasks that were not chosen as well, whatever their feature.
+        A task that a run measured for a part of its tokens only has no rows of that run.
         """
-        table = observations
+        self._check_feature(observations)
+        table = self._chosen_runs(observations)
+        table = table[finished(table)]
+        if self.tasks and not every_task:
+            table = table[table["task"].isin(matching(table["task"].unique(), self.tasks, "task"))]
+        table = table[table[self.feature].notna() & (table["tokens"] > 0)]
+        if not len(table):
+            raise InputError(f"no finished run has a value of {self.feature!r}")
+        if not every_task and not table[self.feature].between(*SCALE).all():
+            raise InputError(
+                f"feature {self.feature!r}: has values at or below 0, or beyond {SCALE[1]:g}; a "
+                "law of losses needs others"
+            )
+        table = table[~_partial(table)]
+        return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
+
+    def _chosen_runs(self, observations: pd.DataFrame) -> pd.DataFrame:
+        if self.rungs:
+            table = observations[observations["role"] != "target"]
+            return table[table["run"].isin(matching(table["run"].unique(), self.rungs, "run"))]
+        table = observations[observations["role"] == "ladder"]
+        if not len(table):
+            raise InputError("no run has the role ladder; name the rungs with --rungs")
+        return table
+
+    def _check_feature(self, table: pd.DataFrame) -> None:
         own = {column.name for column in COLUMNS} - {"loss"}
         if self.feature in own:
             raise InputError(
@@ -299,26 +330,18 @@ class TwoStage:
             )
         if not pd.api.types.is_numeric_dtype(table[self.feature]):
             raise InputError(f"feature {self.feature!r}: not a column of numbers")
-        if self.rungs:
-            table = table[table["role"] != "target"]
-            table = table[table["run"].isin(matching(table["run"].unique(), self.rungs, "run"))]
-        else:
-            table = table[table["role"] == "ladder"]
-            if not len(table):
-                raise InputError("no run has the role ladder; name the rungs with --rungs")
-        if self.tasks and not every_task:
-            table = table[table["task"].isin(matching(table["task"].unique(), self.tasks, "task"))]
-        finished = table.groupby("run")["final"].transform("any")
-        self.unfinished_ = sorted(set(table.loc[~finished, "run"]))
-        table = table[finished & table[self.feature].notna() & (table["tokens"] > 0)]
-        if not len(table):
-            raise InputError(f"no finished run has a value of {self.feature!r}")
-        if not every_task and not table[self.feature].between(*SCALE).all():
-            raise InputError(
-                f"feature {self.feature!r}: has values at or below 0, or beyond {SCALE[1]:g}; a "
-                "law of losses needs others"
-            )
-        return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
+
+
+def finished(table: pd.DataFrame) -> pd.Series:
+    """For each row whether its run has a final row, of any task."""
+    return table.groupby("run")["final"].transform("any").astype(bool)
+
+
+def _partial(table: pd.DataFrame) -> pd.Series:
+    """For each row whether its task was last measured well before its run's last evaluation."""
+    end = table.groupby("run")["tokens"].transform("max")
+    own = table.groupby(["run", "task"])["tokens"].transform("max")
+    return own < MEASURED * end
 
 
 def _reasons(left_out: dict[str, str]) -> str:

@@ -31,7 +31,7 @@ class Fitting:
     feature: str = "loss"
     """Column that links the two steps, above 0 and lower for a better model."""
     law: str | None = None
-    """Another law for step 1: chinchilla or compute."""
+    """Another law for step 1 on a loss, without priors: chinchilla, chinchilla_scaled, compute."""
     link: str | None = None
     """Another law for step 2: sigmoid, log_sigmoid, log_logistic or weibull."""
 

@@ -139,6 +139,9 @@ def audit(
         document["curve"] = [asdict(point) for point in cuts.points]
         document["curve_left_out"] = list(cuts.left_out)
     tables.warn(model, targets)
+    last = table[table["role"] == "target"].groupby("run")["final"].any()
+    for name in last.index[~last]:
+        tables.note(f"warning: target {name} has no final row; its last rows stand for its result")
     tables.emit(document, [row.flat() for row in audited.rows], json, out)
     if json:
         return

@@ -11,7 +11,15 @@ from conftest import synthetic
 
 from evaluation.records import read_observations, validate
 from predict import InputError
-from predict.backtest import STEP_UP, Backtest, backtest, compare, make_splits, winkler
+from predict.backtest import (
+    STEP_UP,
+    Backtest,
+    backtest,
+    compare,
+    interval_score,
+    make_splits,
+    winkler,
+)
 from predict.points import RungPoint
 
 PAPER = [
@@ -121,3 +129,33 @@ def test_a_ladder_without_a_split_is_named() -> None:
         backtest(validate(synthetic(sizes=(1e8, 2e8), multiples=(1, 2, 5))))
     with pytest.raises(InputError, match="no held-out rung has an accuracy"):
         backtest(noisy().assign(accuracy=np.nan))
+
+
+def test_a_targets_own_checkpoints_are_not_even_fitted_when_named() -> None:
+    table = noisy()
+    early = table[table["role"] == "target"].assign(run="T0-early", role="extra")
+    early["tokens"] /= 2
+    found = backtest(pd.concat([table, early], ignore_index=True), rungs=("*",))
+    runs = {run for s in found.splits for run in (*s.fitted, *s.scored)}
+    assert "T0-early" not in runs
+
+
+def test_runs_that_have_not_ended_are_not_scored() -> None:
+    table = noisy()
+    top = table["run"] == "1280M-10xC"
+    table.loc[top, "role"] = "extra"
+    table.loc[top, "final"] = False
+    with pytest.raises(InputError, match="matches no run"):
+        backtest(table, score=("1280M-10xC",))
+
+
+def test_a_task_that_only_big_rungs_measured_stops_nothing() -> None:
+    table = noisy()
+    late = (table["task"] == "c") & (table["params"] < 1e9)
+    found = backtest(table[~late])
+    assert set(found.by_task()) == {"a", "b"}
+
+
+def test_a_cut_interval_is_scored_by_its_bounds() -> None:
+    assert interval_score(0.945, 0.94, 1.0, 0.8) == pytest.approx(0.06)
+    assert interval_score(0.93, 0.94, 1.0, 0.8) == pytest.approx(0.06 + 10 * 0.01)

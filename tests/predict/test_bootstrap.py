@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import synthetic
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage
 from predict.bootstrap import bootstrap
+from predict.points import rung_weights
 
 TARGET = Target("7B", 6.9e9, 4e12)
 
@@ -52,3 +54,17 @@ def test_a_loaded_predictor_has_nothing_to_draw_from(tmp_path: Path) -> None:
     TwoStage().fit(validate(synthetic())).save(tmp_path / "m.json")
     with pytest.raises(InputError, match="needs the observations"):
         bootstrap(TwoStage.load(tmp_path / "m.json"), [TARGET])
+
+
+def test_reruns_weigh_in_a_draw_what_they_weigh_in_the_fit() -> None:
+    table = validate(synthetic(targets=(), tasks=("a", "b")))
+    again = table[table["run"] == "190M-1xC"].copy()
+    again["loss"] *= 1.05
+    copies = [again.assign(run=f"190M-1xC-{i}") for i in range(4)]
+    model = TwoStage("own").fit(pd.concat([table, *copies], ignore_index=True))
+    found = bootstrap(model, [TARGET], replicates=60)
+    exact = model.predict_one("a", TARGET).loss_predicted
+    own = found[found["task"] == "a"]["loss"]
+    assert abs(own.mean() - exact) < own.std()
+    weights = rung_weights(model.points_["own"]["a"].rungs, model.method)
+    assert sorted(weights)[:5] == pytest.approx([0.2] * 5)

@@ -34,3 +34,12 @@ def test_the_last_point_of_every_cut_is_the_whole_ladder() -> None:
 def test_a_table_without_targets_is_named() -> None:
     with pytest.raises(InputError, match="role target"):
         compute_curve(TwoStage, validate(synthetic(targets=())))
+
+
+def test_chosen_tasks_keep_the_shared_loss_of_the_others() -> None:
+    table = validate(synthetic(tasks=("a", "b", "c")))
+    rng = np.random.default_rng(0)
+    table["loss"] *= np.exp(0.003 * rng.standard_normal(len(table)))
+    curve = compute_curve(lambda: TwoStage(tasks=["a"]), table)
+    whole = audit(TwoStage(tasks=["a"]).fit(table), table)
+    assert curve.points[-1].mean_abs_error == pytest.approx(whole.mean_abs_error)

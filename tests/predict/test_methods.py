@@ -45,3 +45,9 @@ def test_what_does_not_fit_is_named() -> None:
         with_laws(get_method("published"), "single_step", None)
     with pytest.raises(InputError, match="use one of sigmoid"):
         with_laws(get_method("published"), None, "compute")
+
+
+def test_a_link_is_refused_where_no_chain_that_votes_has_one() -> None:
+    for name in ("direct", "single_step"):
+        with pytest.raises(InputError, match="has no step 2"):
+            with_laws(get_method(name), None, "weibull")

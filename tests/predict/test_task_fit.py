@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -170,3 +172,59 @@ def test_other_exponents_are_learnt_from_the_ladder() -> None:
     model = TwoStage().fit(table)
     assert model.fits_["a"].step1.parameters["alpha"] > 0.45
     assert model.predict_one("a", TARGET).loss_predicted == pytest.approx(truth, rel=0.02)
+
+
+def test_a_target_too_far_beyond_the_ladders_range_is_unpredictable() -> None:
+    model = TwoStage().fit(table_of())
+    # The ladder spans a factor of 6.7 in params, so that 6.7^4 = 2060 times its top is the limit.
+    near, far = (model.predict_one("a", Target("t", 1.28e9 * f, 4e15)) for f in (1500, 3000))
+    assert "more than 4 times the ladder's own range" not in near.reason
+    assert far.status == "unpredictable"
+    assert "more than 4 times the ladder's own range" in far.reason
+
+
+def test_a_ladder_of_one_multiple_that_is_rounded_predicts_along_it() -> None:
+    sizes = (1e8, 1.9e8, 3.7e8, 7.6e8, 1.28e9, 2e9)
+    table = table_of(sizes=sizes, multiples=(1,))
+    table["tokens"] *= 1 + 0.0002 * np.sin(table["params"])
+    prediction = TwoStage().fit(table).predict_one("a", Target("7B", 6.9e9, 6.9e9 * 20.1))
+    assert prediction.status == "extrapolated"
+
+
+def test_a_task_measured_for_a_part_of_a_run_leaves_that_run_out() -> None:
+    table = table_of()
+    table["tokens"] *= table["step"] / 3
+    early = (table["run"] == "1280M-10xC") & (table["task"] == "b") & (table["step"] > 2)
+    model = TwoStage().fit(table[~early])
+    assert len(model.fits_["b"].rungs) == 15
+    assert len(model.fits_["a"].rungs) == 16
+    assert model.pooled_ == ["a", "c"]
+    assert {r.tokens for r in model.points_["shared"]["a"].rungs} == {
+        r.tokens for r in model.fits_["a"].rungs
+    }
+
+
+def test_the_choice_of_tasks_changes_no_prediction() -> None:
+    table = table_of()
+    table.loc[(table["run"] == "190M-1xC") & (table["task"] == "a"), "final"] = False
+    every = TwoStage().fit(table)
+    one = TwoStage(tasks=["a"]).fit(table)
+    assert one.predict_one("a", TARGET) == every.predict_one("a", TARGET)
+    table.loc[table["run"] == "190M-1xC", "final"] = False
+    assert TwoStage(tasks=["a"]).fit(table).unfinished_ == ["190M-1xC"]
+
+
+def test_an_accuracy_of_nought_can_be_fitted_and_saved(tmp_path: Path) -> None:
+    table = table_of()
+    table.loc[table["params"] < 2e8, "accuracy"] = 0.0
+    model = TwoStage().fit(table)
+    model.save(tmp_path / "m.json")
+    assert all(np.isfinite(f.relative_rms) for _, f in model.fits_["a"].steps())
+
+
+def test_a_fit_that_fails_leaves_no_old_one_behind() -> None:
+    model = TwoStage().fit(table_of())
+    with pytest.raises(InputError, match="needs 3 rungs"):
+        model.fit(table_of(sizes=(1e8,), multiples=(1, 2)))
+    with pytest.raises(InputError, match="not fitted"):
+        model.predict_targets([TARGET])
