@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from evaluation.sources import import_olmo_ladder
 from predict import TwoStage, audit
 from predict.backtest import Backtest, backtest, compare, winkler
 from predict.intervals import LEVEL80, LEVEL95
-from predict.methods import METHODS, Widths
+from predict.methods import METHODS, Method, Widths
 
 PAPER = (
     *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),
@@ -46,6 +47,7 @@ def main(folder: Path) -> None:
     show_scores(results)
     show_pairs(results)
     show_widths(results)
+    show_variants(table)
     show_kinds(table)
     show_targets(table)
 
@@ -130,6 +132,52 @@ def words(widths: Widths, votes: list[str]) -> str:
     """Climb, spread and parameters."""
     spread = f"{widths.spread:.2f}" if len(votes) > 1 else "-"
     return f"{widths.climb:.2f}, {spread}, {widths.parameters:.2f}"
+
+
+def show_variants(table: pd.DataFrame) -> None:
+    """What was tried beside the default's parts: the same back-tests, one change each."""
+    print("\n## Tried beside it, mean back-test error\n")
+    print("| change | 16 rungs | 24 rungs |\n| --- | --- | --- |")
+    ladders = [LADDERS[name] for name in ("16 rungs", "24 rungs")]
+    for name, (method, feature) in variants().items():
+        METHODS["variant"] = method
+        cells = [
+            backtest(table, ("variant",), rungs, score, PAPER, feature).scores[0].mean_abs_error
+            for rungs, score in ladders
+        ]
+        del METHODS["variant"]
+        print(f"| {name} | {' | '.join(f'{100 * c:.2f}' for c in cells)} |")
+
+
+def variants() -> dict[str, tuple[Method, str]]:
+    """One change each to the default or to its first chain alone."""
+    default, own = METHODS["default"], METHODS["own"]
+    direct = METHODS["direct"].chains
+
+    def linked(method: Method, link: str) -> Method:
+        chains = [replace(c, link=link) if c.link else c for c in method.chains]
+        return replace(method, chains=tuple(chains))
+
+    def wide(sd: float) -> Method:
+        chain = own.chains[0]
+        priors = tuple(replace(p, sd=sd) for p in chain.priors)
+        return replace(own, chains=(replace(chain, priors=priors),))
+
+    fast = replace(direct[1], priors=tuple(replace(p, mean=0.3) for p in direct[1].priors))
+    return {
+        "default": (default, "loss"),
+        "default, prior means fixed at 0.3": (replace(default, centre_sd=None), "loss"),
+        "default, log-logistic link": (linked(default, "log_logistic"), "loss"),
+        "default, Weibull link": (linked(default, "weibull"), "loss"),
+        "own": (own, "loss"),
+        "own, no ideal point": (replace(own, ideal_point=False), "loss"),
+        "own, priors of SD 0.1": (wide(0.1), "loss"),
+        "own, TaskCE as the feature": (own, "task_ce"),
+        "direct, exponents about 0.3": (
+            replace(METHODS["direct"], chains=(direct[0], fast)),
+            "loss",
+        ),
+    }
 
 
 def show_kinds(table: pd.DataFrame) -> None:
