@@ -166,7 +166,7 @@ def variants() -> dict[str, tuple[Method, str]]:
     fast = replace(direct[1], priors=tuple(replace(p, mean=0.3) for p in direct[1].priors))
     return {
         "default": (default, "loss"),
-        "default, prior means fixed at 0.3": (replace(default, centre_sd=None), "loss"),
+        "default, prior means fixed at 0.3": (replace(default, centre_sd=1e-6), "loss"),
         "default, log-logistic link": (linked(default, "log_logistic"), "loss"),
         "default, Weibull link": (linked(default, "weibull"), "loss"),
         "own": (own, "loss"),
