@@ -196,9 +196,10 @@ def with_laws(method: Method, law: str | None, link: str | None) -> Method:
     for step, name, fits in (("law", law, _is_step1), ("link", link, _is_link)):
         if name is not None and not fits(get_law(name).name):
             fitting = ", ".join(other for other in LAWS if fits(other))
+            hint = "; it is a method of its own, --method single_step" * (name == "single_step")
             raise InputError(
                 f"--{step} {name}: takes {' and '.join(get_law(name).inputs)} and gives "
-                f"{get_law(name).output}; use one of {fitting}"
+                f"{get_law(name).output}; use one of {fitting}{hint}"
             )
     if link is not None and all(c.link is None for c in method.chains if c.votes):
         raise InputError(f"--link {link}: method {method.name} has no step 2")
