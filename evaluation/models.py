@@ -11,7 +11,7 @@ import torch
 from evaluation.choices import ChoiceScores, choice_scores
 from evaluation.files import InputError
 from evaluation.packed import EncodedItem, packed_log_likelihoods, takes_packed_rows
-from evaluation.scoring import encode_task, log_likelihoods
+from evaluation.scoring import batched, log_likelihoods
 from evaluation.tasks import Item, Task
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def score(loaded: LoadedModel, task: Task) -> ScoredTask:
     if takes_packed_rows(loaded.model):
         found = packed_log_likelihoods(loaded.model, items)
     else:
-        found = _unpacked(loaded, task, items)
+        pairs = [(item.context, item.choices) for item in items]
+        found = log_likelihoods(loaded.model, batched(task, pairs))
     return ScoredTask(choice_scores(task, found), cut)
 
 
@@ -119,12 +120,3 @@ def _ids(loaded: LoadedModel, text: str, special: bool) -> list[int]:
     while special and ids and ids[-1] == loaded.tokenizer.eos_token_id and len(ids) > 1:
         ids = ids[:-1]
     return ids
-
-
-def _unpacked(loaded: LoadedModel, task: Task, items: list[EncodedItem]) -> list[list[float]]:
-    """Rows of one length at a time, for models that cannot take a mask of four dimensions."""
-    texts = {}
-    for item, encoded in zip(task.items, items, strict=True):
-        texts[item.context] = list(encoded.context)
-        texts |= {c: list(ids) for c, ids in zip(item.choices, encoded.choices, strict=True)}
-    return log_likelihoods(loaded.model, encode_task(task, lambda text: texts[text]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,19 +44,32 @@ class EncodedTask:
 def encode_task(task: Task, encode: Callable[[str], list[int]]) -> EncodedTask:
     """Tokenise a task once; context and choice are encoded apart.
 
-    Choices that differ only in their last token share one row, and rows are batched by length, so
-    that none is padded. Raises InputError naming the item where nothing is left to score.
+    Raises InputError naming the item where nothing is left to score.
     """
-    rows: dict[tuple[int, ...], list[tuple[int, list[int]]]] = {}
-    count = 0
+    encoded = []
     for item in task.items:
-        context = encode(item.context)
+        context, choices = encode(item.context), [encode(choice) for choice in item.choices]
         if not context:
             raise InputError(f"task {task.name}, item {item.id}: the context has no tokens")
-        for choice in item.choices:
-            tokens = encode(choice)
+        for choice, tokens in zip(item.choices, choices, strict=True):
             if not tokens:
                 raise InputError(f"task {task.name}, item {item.id}: {choice!r} has no tokens")
+        encoded.append((context, choices))
+    return batched(task, encoded)
+
+
+def batched(
+    task: Task, encoded: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
+) -> EncodedTask:
+    """A task from the tokens of each item's context and choices.
+
+    Choices that differ only in their last token share one row, and rows are batched by length, so
+    that none is padded.
+    """
+    rows: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]] = {}
+    count = 0
+    for context, choices in encoded:
+        for tokens in choices:
             rows.setdefault((*context, *tokens[:-1]), []).append((count, tokens))
             count += 1
     by_length: dict[int, list[tuple[int, ...]]] = {}
@@ -75,11 +88,12 @@ def log_likelihoods(model: PreTrainedModel, encoded: EncodedTask) -> list[list[f
     total = torch.zeros(encoded.choices, dtype=torch.float64)
     with torch.inference_mode():
         for batch in encoded.batches:
-            logits = model(input_ids=batch.tokens, logits_to_keep=batch.keep).logits
+            tokens = batch.tokens.to(model.device)
+            logits = model(input_ids=tokens, logits_to_keep=batch.keep).logits
             logits = logits.float()  # (B, keep, V)
             chosen = logits[batch.row, batch.position, batch.token]  # (K,)
             log_p = chosen - logits.logsumexp(dim=-1)[batch.row, batch.position]
-            total.index_add_(0, batch.choice, log_p.double())
+            total.index_add_(0, batch.choice, log_p.double().cpu())
     flat = total.tolist()
     ends = np.cumsum([len(item.choices) for item in encoded.task.items])
     return [
@@ -89,7 +103,7 @@ def log_likelihoods(model: PreTrainedModel, encoded: EncodedTask) -> list[list[f
 
 
 def _batch(
-    group: list[tuple[int, ...]], rows: dict[tuple[int, ...], list[tuple[int, list[int]]]]
+    group: list[tuple[int, ...]], rows: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]]
 ) -> _Batch:
     keep = max(len(tokens) for row in group for _, tokens in rows[row])
     where = [

@@ -269,7 +269,7 @@ def _score_cell(cell: str, column: str, row: int, source: str) -> None:
 
 def _number(value: object, name: str, row: int, source: str) -> float:
     try:
-        return count(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+        return count(str(value))
     except ValueError:
         raise InputError(
             f"{source}: row {row + 1}, column {name!r}: {value!r} is not a count, such as 6.9e9 or "

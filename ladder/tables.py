@@ -294,6 +294,8 @@ def show_backtest(result: Backtest) -> None:
             f"{c.method} against {c.against}: {100 * c.difference:+.2f} points, {clear} the paired "
             f"standard error of {100 * c.standard_error:.2f}"
         )
+    for line in result.left_out:
+        note(f"left out: {line}")
     sure = "" if result.clear else ", though not clearly better than every other"
     print(f"chosen: {result.chosen}{sure}")
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 from evaluation.records import InputError
 from predict.intervals import LEVEL80, LEVEL95
+from predict.numbers import human, levels
 from predict.points import RungPoint, task_points
 from predict.task_fit import FEWEST, Target
 from predict.two_stage import SCALE, TwoStage, finished, matching
@@ -107,6 +108,8 @@ class Backtest:
     """Best first."""
     comparisons: tuple[Comparison, ...]
     """The best against each other one."""
+    left_out: tuple[str, ...]
+    """Splits that a method could not fit, with why; what it lacks is scored for none."""
 
     @property
     def chosen(self) -> str:
@@ -143,6 +146,7 @@ class Backtest:
             "comparisons": [{**_finite(asdict(c)), "clear": c.clear} for c in self.comparisons],
             "by_task": self.by_task(),
             "splits": [asdict(s) for s in self.splits],
+            "left_out": list(self.left_out),
             "rows": [_finite(asdict(row)) for row in self.rows],
         }
 
@@ -153,8 +157,8 @@ def make_splits(rungs: Sequence[RungPoint], scored_only: Sequence[str] = ()) -> 
     `rungs` holds one point a run; those named in `scored_only` are predicted, never fitted.
     Splits that fit the same rungs are one.
     """
-    sizes = _levels([r.params for r in rungs if r.run not in scored_only], 1.02)
-    multiples = _levels([r.tokens / r.params for r in rungs if r.run not in scored_only], 1.1)
+    sizes = levels([r.params for r in rungs if r.run not in scored_only], 1.02)
+    multiples = levels([r.tokens / r.params for r in rungs if r.run not in scored_only], 1.1)
     splits: dict[tuple[str, ...], Split] = {}
     for size in sizes[1:]:
         for multiple in multiples[1:] or multiples:
@@ -173,7 +177,7 @@ def make_splits(rungs: Sequence[RungPoint], scored_only: Sequence[str] = ()) -> 
                 r.run for r in rungs if r.run not in names and r.params * r.tokens >= STEP_UP * top
             )
             if scored:
-                name = f"N<={_human(size)}, D/N<={multiple:.3g}"
+                name = f"N<={human(size)}, D/N<={multiple:.3g}"
                 splits[names] = Split(name, names, scored)
     return list(splits.values())
 
@@ -193,7 +197,8 @@ def backtest(
 
     `rungs` are patterns of runs to fit, by default those of role ladder; `score` are patterns of
     further runs that are only predicted. Runs of role target, and of a target's size, take no
-    part. Raises InputError where the ladder has no split.
+    part. Methods are scored on what all of them predicted. Raises InputError where the ladder has
+    no split.
     """
     models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
     table = models[0].fitted_rows(observations, every_task=True)
@@ -230,26 +235,31 @@ def backtest(
             f"{STEP_UP:g} times as much; train more sizes or multiples"
         )
     found: list[BacktestRow] = []
+    left_out: list[str] = []
     for split in watch(splits):
         part = table[table["run"].isin(split.fitted)]
         for method in methods:
             held = tuple(escape(t) for t in sorted(chosen & set(part["task"].unique())))
             try:
                 model = TwoStage(method, feature, (), held, law, link).fit(part)
-            except InputError:
-                continue  # a split that a method cannot fit scores nothing for it
+            except InputError as error:
+                left_out.append(f"{method}, {split.name}: {error}")
+                continue
             found += _score(model, method, split, measured)
-    for method in methods:
-        if not any(row.method == method for row in found):
-            raise InputError(f"method {method!r} can be fitted on no split of the ladder")
     if not any(row.error is not None for row in found):
         raise InputError("no held-out rung has an accuracy to score")
+    common = set.intersection(
+        *({_key(r) for r in found if r.method == m and r.error is not None} for m in methods)
+    )
+    if not common:
+        raise InputError(f"nothing is predicted by all of {', '.join(methods)}; compare fewer")
+    found = [r for r in found if r.error is None or _key(r) in common]
     scores = sorted(
         (_method_score(name, [r for r in found if r.method == name]) for name in methods),
         key=lambda s: s.mean_abs_error,
     )
     comparisons = [compare(found, scores[0].method, other.method) for other in scores[1:]]
-    return Backtest(tuple(splits), tuple(found), tuple(scores), tuple(comparisons))
+    return Backtest(tuple(splits), tuple(found), tuple(scores), tuple(comparisons), tuple(left_out))
 
 
 def compare(rows: Sequence[BacktestRow], method: str, against: str) -> Comparison:
@@ -257,7 +267,7 @@ def compare(rows: Sequence[BacktestRow], method: str, against: str) -> Compariso
     errors: dict[str, dict[tuple[str, str, str], float]] = {method: {}, against: {}}
     for row in rows:
         if row.method in errors and row.error is not None:
-            errors[row.method][row.task, row.split, row.run] = abs(row.error)
+            errors[row.method][_key(row)] = abs(row.error)
     both = sorted(set(errors[method]) & set(errors[against]))
     level = 0 if len({key[0] for key in both}) > 1 else 1
     groups: dict[str, list[float]] = {}
@@ -266,6 +276,10 @@ def compare(rows: Sequence[BacktestRow], method: str, against: str) -> Compariso
     means = np.array([np.mean(values) for values in groups.values()])
     difference = float(means.mean()) if len(means) else math.nan
     return Comparison(method, against, difference, _standard_error(means))
+
+
+def _key(row: BacktestRow) -> tuple[str, str, str]:
+    return row.task, row.split, row.run
 
 
 def _near(params: pd.Series, sizes: Iterable[float]) -> pd.Series:
@@ -404,21 +418,3 @@ def _share(flags: Iterable[Any]) -> float:
 
 def _standard_error(means: np.ndarray[Any, Any]) -> float:
     return float(means.std(ddof=1) / math.sqrt(len(means))) if len(means) > 1 else math.nan
-
-
-def _levels(values: Sequence[float], ratio: float) -> list[float]:
-    """The distinct values, those within a ratio of one another as one: the largest of them."""
-    levels: list[float] = []
-    for value in sorted(values):
-        if levels and value <= levels[-1] * ratio:
-            levels[-1] = value
-        else:
-            levels.append(value)
-    return levels
-
-
-def _human(value: float) -> str:
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"

@@ -9,6 +9,7 @@ import pandas as pd
 
 from evaluation.records import InputError
 from predict.audit import audit
+from predict.numbers import levels
 from predict.points import RungPoint
 from predict.two_stage import TwoStage
 
@@ -63,7 +64,7 @@ def compute_curve(make_model: Callable[[], TwoStage], observations: pd.DataFrame
     points: list[CurvePoint] = []
     left_out = []
     for cut, measure in measures.items():
-        for limit in _limits([measure(r) for r in rungs]):
+        for limit in levels((measure(r) for r in rungs), 1.05):
             kept = [r for r in rungs if measure(r) <= limit]
             part = rows[rows["run"].isin([r.run for r in kept])].assign(role="ladder")
             table = pd.concat([part, targets], ignore_index=True)
@@ -101,14 +102,3 @@ def compute_curve(make_model: Callable[[], TwoStage], observations: pd.DataFrame
                     )
                 )
     return Curve(tuple(points), tuple(left_out))
-
-
-def _limits(values: list[float]) -> list[float]:
-    """The distinct values, those within 5% of one another as one, rising."""
-    limits: list[float] = []
-    for value in sorted(values):
-        if limits and value <= 1.05 * limits[-1]:
-            limits[-1] = value
-        else:
-            limits.append(value)
-    return limits

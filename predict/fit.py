@@ -130,15 +130,8 @@ def fit(
         )
     # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        problem = Problem(
-            law,
-            objective,
-            [x[:, None] for x in inputs],
-            values[:, None],
-            weights[:, None],
-            np.full((len(values), 1, 1), 1.0 if noise is None else FIRST_NOISE),
-            prior or Prior(np.zeros(len(law.parameters)), np.full(len(law.parameters), np.inf)),
-        )
+        first = np.full(len(values), 1.0 if noise is None else FIRST_NOISE)
+        problem = _problem(law, inputs, values, objective, weights, first, prior)
         near = condensed(problem)
         theta = grid_starts(near, inputs, starts)
         if near is not problem:
@@ -176,17 +169,30 @@ def refit(
     hundredth of a standard error, which is what makes it fast.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        problem = Problem(
-            law,
-            objective,
-            [x[:, None] for x in inputs],
-            values[:, None],
-            weights[:, None],
-            noise[:, None, None],
-            prior or Prior(np.zeros(law.size), np.full(law.size, np.inf)),
-        )
+        problem = _problem(law, inputs, values, objective, weights, noise, prior)
         theta, _ = polish(problem, begin[:, None], ROUGH)
     return np.asarray(theta[:, 0])
+
+
+def _problem(
+    law: Law,
+    inputs: Sequence[Array],
+    values: Array,
+    objective: Objective,
+    weights: Array,
+    noise: Array,
+    prior: Prior | None,
+) -> Problem:
+    """P problems of n points each, with room for starts: values (P, 1, n), noise (P, 1, 1)."""
+    return Problem(
+        law,
+        objective,
+        [x[:, None] for x in inputs],
+        values[:, None],
+        weights[:, None],
+        noise[:, None, None],
+        prior or Prior(np.zeros(law.size), np.full(law.size, np.inf)),
+    )
 
 
 def _noise(problem: Problem, theta: Array, cost: Array, limits: tuple[float, float]) -> Array:

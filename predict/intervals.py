@@ -51,7 +51,8 @@ def interval(value: float, standard_error: float, low: float, high: float) -> In
 
     def bounds(level: float) -> tuple[float, float]:
         half = level * standard_error
-        return tuple(float(np.clip(value + sign * half, low, high)) for sign in (-1, 1))  # type: ignore[return-value]
+        lower, upper = np.clip([value - half, value + half], low, high)
+        return float(lower), float(upper)
 
     return Interval(*bounds(LEVEL80), *bounds(LEVEL95))
 

@@ -86,12 +86,6 @@ class Method:
         alone = [c.widths for c in self.chains if c.kind in votes and c.votes]
         return alone[0] if len(alone) == 1 else self.widths
 
-    @property
-    def laws(self) -> tuple[str, ...]:
-        """Names of all laws that it fits, steps 1 first."""
-        links = [c.link for c in self.chains if c.link is not None]
-        return tuple(dict.fromkeys([*(c.law for c in self.chains), *links]))
-
 
 _ROBUST = Objective(delta=2.0, log=True)
 _EXPONENTS = (NormalPrior("alpha", 0.3, 0.05), NormalPrior("beta", 0.3, 0.05))
@@ -213,8 +207,6 @@ def with_laws(method: Method, law: str | None, link: str | None) -> Method:
             new = replace(new, link=link)
             changed.append(link)
         chains.append(new)
-    if law is not None and law not in [c.law for c in chains]:
-        raise InputError(f"--law {law}: method {method.name} has no step 1 to put it in")
     name = "+".join(dict.fromkeys((method.name, *changed)))
     return replace(method, name=name, chains=tuple(chains))
 

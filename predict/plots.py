@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from predict.audit import AuditRow
+from predict.numbers import human
 from predict.points import RungPoint
 from predict.task_fit import Prediction, TaskFit
 
@@ -126,7 +127,7 @@ def _step1(
             color=color,
             s=18,
             zorder=3,
-            label=f"N = {_human(size)}",
+            label=f"N = {human(size)}",
         )
     for prediction in predictions:
         axis.plot(
@@ -206,13 +207,6 @@ def _colors(count: int) -> list[tuple[float, float, float, float]]:
     from matplotlib import colormaps
 
     return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.05, 0.8, max(count, 1))]
-
-
-def _human(value: float) -> str:
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def _short(task: str) -> str:

@@ -6,64 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from tiny_model import PROMPT, SHAPE, TASK, saved
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from evaluation.files import InputError
 from evaluation.models import LoadedModel, load_model, score
 from evaluation.tasks import Item, Task
-
-TEXT = "Question: what is green? Answer: grass is green, the sky is blue and snow is white. " * 9
-PROMPT = "Question: what is green? Answer: grass\n\nQuestion: "
-TASK = Task(
-    "colours",
-    (
-        Item("1", PROMPT + "what is blue? Answer:", (" the sky", " snow", " grass"), 0),
-        Item("2", PROMPT + "what is white? Answer:", (" grass", " snow"), 1),
-        Item("3", PROMPT + "sky? Answer:", (" é", " blue sky"), 1),
-    ),
-)
-SHAPE = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
-
-
-def tokenizer() -> PreTrainedTokenizerFast:
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320, initial_alphabet=alphabet, special_tokens=["<s>", "</s>"]
-    )
-    raw.train_from_iterator([TEXT], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
-
-
-def saved(folder: Path, window: int = 256, sliding: bool = False) -> Path:
-    torch.manual_seed(0)
-    words = tokenizer()
-    options = {**SHAPE, "vocab_size": len(words), "max_position_embeddings": window}
-    if sliding:
-        model = MistralForCausalLM(MistralConfig(**options, sliding_window=8))
-    else:
-        model = LlamaForCausalLM(LlamaConfig(**options))
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(4 if weight.dim() > 1 else 1)
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
 
 
 def naive(loaded: LoadedModel, item: Item, choice: str) -> float:
@@ -112,3 +60,14 @@ def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
     (tmp_path / "m" / "config.json").write_text("{}")
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(str(tmp_path / "m"))
+
+
+def test_items_of_one_context_are_cut_each_for_its_own_choices(tmp_path: Path) -> None:
+    loaded = load_model(str(saved(tmp_path, window=10, sliding=True)))
+    context = PROMPT + "what is blue? Answer:"
+    long = Item("1", context, (" the sky and the snow is", " snow"), 0)
+    short = Item("2", context, (" snow", " sky"), 0)
+    together = score(loaded, Task("t", (long, short))).scores.items
+    for item, found in zip((long, short), together, strict=True):
+        (alone,) = score(loaded, Task("t", (item,))).scores.items
+        assert found.log_likelihoods == pytest.approx(alone.log_likelihoods, abs=1e-4)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
+from tiny_model import TASK, saved
 
 from evaluation.tasks import write_task
 from ladder.cli import main
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "evaluation"))
-from test_models import TASK, saved
 
 
 @pytest.fixture
