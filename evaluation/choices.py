@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from evaluation.files import InputError, atomic_write
 from evaluation.tasks import Task
 
-COLUMNS = {
-    "task": str,
-    "item": str,
-    "choice": int,
-    "gold": bool,
-    "log_likelihood": float,
-    "bytes": int,
-    "characters": int,
-    "space": int,
-}
-"""Columns of the stored table, a row a choice, and their types. `space` is 1 where the choice
-begins with a space, which `bytes` and `characters` leave out."""
+SCHEMA = pa.schema(
+    {
+        "item": pa.string(),
+        "choice": pa.int64(),
+        "gold": pa.bool_(),
+        "log_likelihood": pa.float64(),
+        "unconditional": pa.float64(),
+        "tokens": pa.int64(),
+        "bytes": pa.int64(),
+        "characters": pa.int64(),
+        "space": pa.int64(),
+    }
+)
+"""Columns of the stored table, a row a choice. `space` is 1 where the choice begins with a space,
+which `bytes` and `characters` leave out; `unconditional` is empty where it was not scored."""
+
+LABEL = b"task-ladder"
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,9 @@ class ItemScores:
     characters: tuple[int, ...]
     spaces: tuple[int, ...]
     """1 where the choice begins with a space."""
+    tokens: tuple[int, ...]
+    unconditional: tuple[float, ...] | None = None
+    """Log-likelihoods behind the unconditional context, where they were scored."""
 
 
 @dataclass(frozen=True)
@@ -46,62 +58,120 @@ class ChoiceScores:
 
     task: str
     items: tuple[ItemScores, ...]
+    digest: str = ""
+    """Of the task that was scored, see Task.digest."""
+    cut: int = 0
+    """Contexts that were cut on the left to fit the model's window."""
+    differ: int = 0
+    """Choices whose tokens behind the context are not those of the choice alone."""
 
 
-def choice_scores(task: Task, log_likelihoods: Sequence[Sequence[float]]) -> ChoiceScores:
-    """The record of a task from the log-likelihood, nats, of every choice of every item."""
-    items = []
-    for item, scores in zip(task.items, log_likelihoods, strict=True):
-        bare = [choice.removeprefix(" ") for choice in item.choices]
+def choice_scores(
+    task: Task,
+    log_likelihoods: Sequence[float],
+    tokens: Sequence[int],
+    unconditional: Sequence[float] | None = None,
+    cut: int = 0,
+    differ: int = 0,
+) -> ChoiceScores:
+    """The record of a task from the log-likelihood, nats, of every choice, in one flat list."""
+    items, begin = [], 0
+    for item in task.items:
+        own = slice(begin, begin + len(item.choices))
+        begin = own.stop
         items.append(
-            ItemScores(
-                id=item.id,
-                gold=item.gold,
-                log_likelihoods=tuple(scores),
-                bytes=tuple(len(text.encode("utf-8")) for text in bare),
-                characters=tuple(map(len, bare)),
-                spaces=tuple(int(c.startswith(" ")) for c in item.choices),
+            item_scores(
+                item.id,
+                item.gold,
+                item.choices,
+                log_likelihoods[own],
+                tokens[own],
+                None if unconditional is None else unconditional[own],
             )
         )
-    return ChoiceScores(task.name, tuple(items))
+    if not begin == len(log_likelihoods) == len(tokens):
+        raise ValueError(f"{len(log_likelihoods)} scores for {begin} choices of {task.name}")
+    return ChoiceScores(task.name, tuple(items), task.digest(), cut, differ)
 
 
-def write_choices(scores: Sequence[ChoiceScores], path: Path) -> None:
-    """Write the records of tasks as Parquet, atomically."""
-    rows = [
-        (task.task, item.id, index, index == item.gold, *values)
-        for task in scores
-        for item in task.items
-        for index, values in enumerate(
-            zip(item.log_likelihoods, item.bytes, item.characters, item.spaces, strict=True)
-        )
-    ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    atomic_write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+def item_scores(
+    id: str,
+    gold: int,
+    choices: Sequence[str],
+    log_likelihoods: Sequence[float],
+    tokens: Sequence[int],
+    unconditional: Sequence[float] | None = None,
+) -> ItemScores:
+    """One item's record from its choices' texts and scores."""
+    bare = [choice.removeprefix(" ") for choice in choices]
+    return ItemScores(
+        id=id,
+        gold=gold,
+        log_likelihoods=tuple(log_likelihoods),
+        bytes=tuple(len(text.encode("utf-8")) for text in bare),
+        characters=tuple(map(len, bare)),
+        spaces=tuple(int(choice.startswith(" ")) for choice in choices),
+        tokens=tuple(tokens),
+        unconditional=None if unconditional is None else tuple(unconditional),
+    )
 
 
-def read_choices(path: Path) -> list[ChoiceScores]:
+def write_choices(scores: ChoiceScores, path: Path) -> None:
+    """Write the record of one task as Parquet, atomically."""
+    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
+    for item in scores.items:
+        count = len(item.log_likelihoods)
+        columns["item"] += [item.id] * count
+        columns["choice"] += range(count)
+        columns["gold"] += [index == item.gold for index in range(count)]
+        columns["log_likelihood"] += item.log_likelihoods
+        columns["unconditional"] += item.unconditional or [None] * count
+        columns["tokens"] += item.tokens
+        columns["bytes"] += item.bytes
+        columns["characters"] += item.characters
+        columns["space"] += item.spaces
+    label = {
+        "task": scores.task,
+        "digest": scores.digest,
+        "cut": scores.cut,
+        "differ": scores.differ,
+    }
+    table = pa.table(columns, SCHEMA).replace_schema_metadata({LABEL: json.dumps(label)})
+    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_choices(path: Path) -> ChoiceScores:
     """Read what `write_choices` wrote; raises InputError where it did not."""
     try:
-        frame = pd.read_parquet(path).astype(COLUMNS)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: holds no scores of choices ({error})") from error
-    tasks = []
-    for name, rows in frame.groupby("task", sort=False):
-        items = []
-        for item, own in rows.groupby("item", sort=False):
-            gold = np.flatnonzero(own["gold"])
-            if len(gold) != 1 or not np.isfinite(own["log_likelihood"]).all():
-                raise InputError(f"{path}: task {name}, item {item}: needs one gold, finite scores")
-            items.append(
-                ItemScores(
-                    id=str(item),
-                    gold=int(gold[0]),
-                    log_likelihoods=tuple(own["log_likelihood"]),
-                    bytes=tuple(own["bytes"]),
-                    characters=tuple(own["characters"]),
-                    spaces=tuple(own["space"]),
-                )
-            )
-        tasks.append(ChoiceScores(str(name), tuple(items)))
-    return tasks
+        table = pq.read_table(path)
+        label = json.loads((table.schema.metadata or {})[LABEL])
+        columns = table.replace_schema_metadata().cast(SCHEMA).to_pydict()
+        name, digest = str(label["task"]), str(label["digest"])
+        cut, differ = int(label["cut"]), int(label["differ"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: holds no scores of choices ({reason}); remove it") from error
+    starts = [row for row, index in enumerate(columns["choice"]) if index == 0]
+    items = tuple(
+        _read_item({name: column[a:b] for name, column in columns.items()}, path)
+        for a, b in pairwise([*starts, len(columns["choice"])])
+    )
+    return ChoiceScores(name, items, digest, cut, differ)
+
+
+def _read_item(columns: dict[str, list[Any]], path: Path) -> ItemScores:
+    name = columns["item"][0]
+    gold = [index for index, flag in enumerate(columns["gold"]) if flag]
+    scores, bare = columns["log_likelihood"], columns["unconditional"]
+    if len(gold) != 1 or not all(score is not None and math.isfinite(score) for score in scores):
+        raise InputError(f"{path}: item {name}: needs one gold, finite scores; remove the file")
+    return ItemScores(
+        id=name,
+        gold=gold[0],
+        log_likelihoods=tuple(scores),
+        bytes=tuple(columns["bytes"]),
+        characters=tuple(columns["characters"]),
+        spaces=tuple(columns["space"]),
+        tokens=tuple(columns["tokens"]),
+        unconditional=None if None in bare else tuple(bare),
+    )

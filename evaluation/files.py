@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+SAMPLE, PLACES = 2**16, 64
+"""Bytes of a sample of a big file, and how many samples are spread over it."""
 
 
 class InputError(ValueError):
@@ -68,6 +72,23 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: no such file") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
+
+
+def sample_digest(path: Path) -> str:
+    """SHA-256 of a file's size and of samples spread over it; of all of a small file.
+
+    It tells files apart that were written anew, in no time however big they are.
+    """
+    size = path.stat().st_size
+    total = hashlib.sha256(f"{size}\n".encode())
+    with path.open("rb") as file:
+        if size <= SAMPLE * PLACES:
+            total.update(file.read())
+        else:
+            for n in range(PLACES):
+                file.seek(n * (size - SAMPLE) // (PLACES - 1))
+                total.update(file.read(SAMPLE))
+    return total.hexdigest()
 
 
 def _dump(path: Path, text: str) -> None:

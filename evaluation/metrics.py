@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.choices import ChoiceScores, ItemScores, choice_scores
+from evaluation.choices import ChoiceScores, ItemScores
 from evaluation.tasks import Task
 
 Array = NDArray[np.float64]
-
-ACCURACY_METRIC = "acc_per_char"
-"""How an answer is picked: the highest log-likelihood per character (arXiv 2412.04403, code)."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +23,6 @@ class Value:
     value: float
     se: float
     count: int
-
-
-@dataclass(frozen=True)
-class TaskScore:
-    """One model's score on one task; standard errors are those of a mean over instances."""
-
-    task: str
-    loss: float
-    """Bits per byte of the right answer, mean over items."""
-    loss_se: float
-    accuracy: float
-    accuracy_se: float
-    accuracy_metric: str
-    chance: float
-    instances: int
 
 
 def bits_per_byte(item: ItemScores) -> float:
@@ -55,73 +38,114 @@ def bits_per_byte_v2(item: ItemScores) -> float:
     return _bits(item) / (item.bytes[item.gold] + item.spaces[item.gold])
 
 
-def accuracy(item: ItemScores, lengths: Sequence[int] | None = None) -> float:
-    """Whether the gold choice has the highest log-likelihood, over its length if one is given.
-
-    The first of equal ones is picked.
-    """
-    return float(int(np.argmax(_normalised(item, lengths))) == item.gold)
-
-
-def soft_accuracy(item: ItemScores) -> float:
-    """Probability of the gold choice under a softmax of the log-likelihoods per character."""
-    return math.exp(-task_ce(item))
+def _is_right(item: ItemScores, scores: Array) -> float:
+    """Whether the gold choice has the highest score; the first of equal ones is picked."""
+    return float(int(np.argmax(scores)) == item.gold)
 
 
 def task_ce(item: ItemScores) -> float:
-    """Cross-entropy, nats, of the gold choice under that softmax."""
-    scores = _normalised(item, item.characters)
+    """Cross-entropy, nats, of the gold choice under a softmax of log-likelihoods per character."""
+    scores = _per_char(item)
     return float(np.logaddexp.reduce(scores) - scores[item.gold])
 
 
-METRICS: dict[str, Callable[[ItemScores], float]] = {
+def soft_accuracy(item: ItemScores) -> float:
+    """Probability of the gold choice under that softmax."""
+    return math.exp(-task_ce(item))
+
+
+def accuracy_pmi(item: ItemScores) -> float:
+    """Whether the gold choice gains most log-likelihood over the unconditional context.
+
+    The gain is a difference, log P(choice | question) - log P(choice | `Answer:`).
+    """
+    if item.unconditional is None:
+        raise ValueError(f"item {item.id} has no unconditional scores")
+    return _is_right(item, np.array(item.log_likelihoods) - np.array(item.unconditional))
+
+
+LOSSES: Mapping[str, Callable[[ItemScores], float]] = {
     "bpb": bits_per_byte,
     "bpb_v2": bits_per_byte_v2,
-    "acc": accuracy,
-    "acc_per_char": lambda item: accuracy(item, item.characters),
-    "acc_per_byte": lambda item: accuracy(item, item.bytes),
-    "soft": soft_accuracy,
-    "task_ce": task_ce,
 }
-"""Metrics of one item by name; a task's is their mean over items."""
+"""Losses of one item by name; a task's is their mean over items, not over bytes."""
+
+ACCURACIES: Mapping[str, Callable[[ItemScores], float]] = {
+    "acc": lambda item: _is_right(item, np.array(item.log_likelihoods)),
+    "acc_per_char": lambda item: _is_right(item, _per_char(item)),
+    "acc_per_byte": lambda item: _is_right(
+        item, np.array(item.log_likelihoods) / np.array(item.bytes)
+    ),
+    "acc_pmi": accuracy_pmi,
+}
+"""Accuracies of one item by name, of questions only; acc_pmi needs unconditional scores."""
+
+SOFT: Mapping[str, Callable[[ItemScores], float]] = {"soft": soft_accuracy, "task_ce": task_ce}
+"""What moves before accuracy does, of questions only."""
 
 
 def measure(scores: ChoiceScores) -> dict[str, Value]:
-    """Every metric of a task, and `bpb_corpus`, all bits over all bytes."""
+    """Every metric that a task's record allows, and `bpb_corpus`, all bits over all bytes."""
+    metrics = dict(LOSSES)
+    if len(scores.items[0].log_likelihoods) > 1:
+        metrics |= {**ACCURACIES, **SOFT}
+    if any(item.unconditional is None for item in scores.items):
+        metrics.pop("acc_pmi", None)
     found = {
-        name: _mean([metric(item) for item in scores.items]) for name, metric in METRICS.items()
+        name: _mean([metric(item) for item in scores.items]) for name, metric in metrics.items()
     }
     return {**found, "bpb_corpus": _corpus(scores)}
 
 
-def score_task(task: Task, log_likelihoods: Sequence[Sequence[float]]) -> TaskScore:
-    """Score a task from the summed log-probability, nats, of every choice of every item.
+def score_row(task: Task, scores: ChoiceScores) -> dict[str, Any]:
+    """A task's row of results: loss, accuracy by the task's own metric, and every metric."""
+    values = measure(scores)
+    return values_row(task.name, values, values.get(task.metric), task.metric, task.chance)
 
-    The right answer's bits per byte are averaged over items, not over bytes; an item is right
-    where the gold choice has the highest log-likelihood per character, the first at a tie.
-    """
-    scores = choice_scores(task, log_likelihoods)
-    loss = _mean([bits_per_byte(item) for item in scores.items])
-    right = _mean([METRICS[ACCURACY_METRIC](item) for item in scores.items])
-    return TaskScore(
-        task=task.name,
-        loss=loss.value,
-        loss_se=loss.se,
-        accuracy=right.value,
-        accuracy_se=right.se,
-        accuracy_metric=ACCURACY_METRIC,
-        chance=task.chance,
-        instances=len(task.items),
-    )
+
+def values_row(
+    name: str,
+    values: Mapping[str, Value],
+    accuracy: Value | None,
+    metric: str,
+    chance: float | None,
+) -> dict[str, Any]:
+    """A row of results: bits per byte, one accuracy if there is any, and all the values."""
+    return {
+        "task": name,
+        "loss": values["bpb"].value,
+        "loss_unit": "bits/byte",
+        "loss_se": values["bpb"].se,
+        "accuracy": accuracy.value if accuracy else None,
+        "accuracy_metric": metric if accuracy else None,
+        "accuracy_se": accuracy.se if accuracy else None,
+        "chance": chance,
+        "instances": values["bpb"].count,
+        **{name: value.value for name, value in values.items()},
+        **{f"{name}_se": value.se for name, value in values.items()},
+    }
+
+
+def weighted(parts: Sequence[Mapping[str, Value]], weights: Sequence[float]) -> dict[str, Value]:
+    """The weighted mean, weights summing to 1, of every metric that all the parts have."""
+    shared = [name for name in parts[0] if all(name in part for part in parts)]
+    found = {}
+    for name in shared:
+        own = [part[name] for part in parts]
+        found[name] = Value(
+            sum(w * v.value for w, v in zip(weights, own, strict=True)),
+            math.sqrt(sum((w * v.se) ** 2 for w, v in zip(weights, own, strict=True))),
+            sum(v.count for v in own),
+        )
+    return found
 
 
 def _bits(item: ItemScores) -> float:
     return -item.log_likelihoods[item.gold] / math.log(2)
 
 
-def _normalised(item: ItemScores, lengths: Sequence[int] | None) -> Array:
-    scores = np.array(item.log_likelihoods)
-    return scores if lengths is None else scores / np.array(lengths)
+def _per_char(item: ItemScores) -> Array:
+    return np.asarray(np.array(item.log_likelihoods) / np.array(item.characters))
 
 
 def _corpus(scores: ChoiceScores) -> Value:

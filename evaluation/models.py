@@ -1,18 +1,18 @@
-"""Any Hugging Face causal language model with its tokenizer, scored on tasks."""
+"""Any Hugging Face causal language model with its tokenizer: loading, encoding, identity."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from evaluation.choices import ChoiceScores, choice_scores
-from evaluation.files import InputError
-from evaluation.packed import EncodedItem, packed_log_likelihoods, takes_packed_rows
-from evaluation.scoring import batched, log_likelihoods
-from evaluation.tasks import Item, Task
+from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
+from evaluation.files import InputError, sample_digest
+from evaluation.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -22,9 +22,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in evaluation mode, its tokenizer, and where both came from."""
+    """A model in evaluation mode and its tokenizer."""
 
-    name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
@@ -33,90 +32,96 @@ class LoadedModel:
         """Most tokens that the model takes; None where its config does not say."""
         return getattr(self.model.config, "max_position_embeddings", None)
 
+    @property
+    def vocabulary(self) -> int:
+        """Tokens that the model knows."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
 
-@dataclass(frozen=True)
-class ScoredTask:
-    """A task's record, and how many contexts were cut on the left to fit the window."""
+    @property
+    def encoder(self) -> Encoder:
+        """The tokenizer, as far as scoring needs one."""
+        tokenizer = self.tokenizer
 
-    scores: ChoiceScores
-    cut: int
+        def plain(texts: Sequence[str]) -> list[Ids]:
+            return _ids(tokenizer, texts, special=False)
+
+        def opening(texts: Sequence[str]) -> list[Ids]:
+            found = plain(texts)
+            before = _before(tokenizer, next((text for text in texts if text), ""))
+            # A text that already begins with BOS gets no second one.
+            return [ids if ids[: len(before)] == before else before + ids for ids in found]
+
+        start = tokenizer.bos_token_id
+        return Encoder(plain, opening, tokenizer.eos_token_id if start is None else start)
+
+    def encode(self, task: Task, unconditional: bool = False) -> EncodedTask:
+        """The task's tokens; raises InputError naming an item that cannot be scored."""
+        return encode_task(task, self.encoder, self.window, self.vocabulary, unconditional)
 
 
 def load_model(
-    name: str, dtype: str = "float32", device: str = "auto", trust_remote_code: bool = False
+    name: str, dtype: str = "float32", device: str = "cpu", trust_remote_code: bool = False
 ) -> LoadedModel:
     """Load a model and its tokenizer from a folder or the hub.
 
-    `dtype` is float32, bfloat16 or float16; `device` auto takes a GPU where there is one. Weights
-    are read as data, and code that comes with a model runs only if `trust_remote_code` says so.
-    Raises InputError where either cannot be loaded.
+    `dtype` is float32, bfloat16 or float16. Weights are read as data, and code that comes with a
+    model runs only if `trust_remote_code` says so. Raises InputError where either cannot be
+    loaded.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: there are {', '.join(DTYPES)}")
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise InputError(f"{name}: holds no config.json; give the folder of a Hugging Face model")
+    disable_progress_bar()
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype], **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{name}: cannot be loaded as a causal language model ({reason})"
         ) from error
-    place = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-    return LoadedModel(name, model.to(place).eval(), tokenizer)
+    try:
+        return LoadedModel(model.to(device).eval(), tokenizer)
+    except (RuntimeError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--device {device}: does not take the model ({reason})") from error
 
 
-def score(loaded: LoadedModel, task: Task) -> ScoredTask:
-    """The log-likelihood of every choice of every item.
+def fingerprint(folder: Path) -> str:
+    """What tells one model's folder from another's: SHA-256 of configs and of samples of weights.
 
-    Context and choice are encoded apart, which for byte-pair encodings is the same as together.
-    A context that does not fit the window with its longest choice loses tokens on the left.
-    Raises InputError naming the item where nothing is left to score.
+    Training moves every weight, so that samples tell checkpoints apart.
     """
-    cut = 0
-    items = []
-    for item in task.items:
-        encoded, was_cut = _encode(loaded, task, item)
-        items.append(encoded)
-        cut += was_cut
-    if takes_packed_rows(loaded.model):
-        found = packed_log_likelihoods(loaded.model, items)
-    else:
-        pairs = [(item.context, item.choices) for item in items]
-        found = log_likelihoods(loaded.model, batched(task, pairs))
-    return ScoredTask(choice_scores(task, found), cut)
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".safetensors", ".bin", ".model", ".txt", ".gguf"):
+            total.update(f"{path.name} {sample_digest(path)}\n".encode())
+    return total.hexdigest()
 
 
-def _encode(loaded: LoadedModel, task: Task, item: Item) -> tuple[EncodedItem, bool]:
-    where = f"task {task.name}, item {item.id}"
-    context = _ids(loaded, item.context, special=True)
-    choices = [_ids(loaded, choice, special=False) for choice in item.choices]
-    for text, ids in zip(item.choices, choices, strict=True):
-        if not ids:
-            raise InputError(f"{where}: {text!r} has no tokens")
-    if not context:
-        raise InputError(f"{where}: the context has no tokens")
-    highest = max(max(context), *(max(ids) for ids in choices))
-    size = loaded.model.get_input_embeddings().weight.shape[0]
-    if highest >= size:
-        raise InputError(
-            f"{where}: token {highest} is beyond the model's vocabulary of {size}; the tokenizer "
-            "is another model's"
-        )
-    room = (loaded.window or 2**62) - (max(map(len, choices)) - 1)
-    if room < 1:
-        raise InputError(f"{where}: a choice is longer than the window of {loaded.window} tokens")
-    kept = context[-room:]
-    return EncodedItem(tuple(kept), tuple(map(tuple, choices))), len(kept) < len(context)
+def _before(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
+    """What the tokenizer puts before a text such as this one: BOS, or nothing.
+
+    What it puts after does not count, since a context goes on.
+    """
+    (alone,), (whole,) = (_ids(tokenizer, [text], special) for special in (False, True))
+    if not alone:
+        return []
+    for begin in range(len(whole) - len(alone) + 1):
+        if whole[begin : begin + len(alone)] == alone:
+            return whole[:begin]
+    return []
 
 
-def _ids(loaded: LoadedModel, text: str, special: bool) -> list[int]:
-    ids: list[int] = loaded.tokenizer(text, add_special_tokens=special)["input_ids"]
-    # A context goes on, so that an end that the tokenizer adds is none.
-    while special and ids and ids[-1] == loaded.tokenizer.eos_token_id and len(ids) > 1:
-        ids = ids[:-1]
-    return ids
+def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool) -> list[Ids]:
+    if not texts:
+        return []
+    encoded: list[Ids] = tokenizer(
+        list(texts), add_special_tokens=special, return_attention_mask=False
+    )["input_ids"]
+    return encoded

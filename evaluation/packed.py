@@ -1,4 +1,4 @@
-"""Log-likelihoods of choices as a packed tree: the shared prefix runs once, no position is padded.
+"""Log-likelihoods of choices as a packed tree: the shared prefix runs once, nothing is padded.
 
 A task's contexts mostly begin with the same few-shot examples. Their longest common prefix in
 tokens is run once and its keys and values are kept; then the rest of many contexts, each with its
@@ -9,60 +9,73 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+from evaluation.encoding import Branch
+from evaluation.rows import Found, kept_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-ROW_TOKENS = 192
-"""Tokens of a packed row: enough to fill a matrix product, few enough that little of the mask's
-square is wasted."""
-
-
-@dataclass(frozen=True)
-class EncodedItem:
-    """One item's tokens."""
-
-    context: tuple[int, ...]
-    choices: tuple[tuple[int, ...], ...]
-
 
 @dataclass(frozen=True)
 class _Row:
-    """Several items behind one prefix, as one sequence of Q tokens."""
+    """Several branches behind one prefix, as one sequence of Q tokens."""
 
     tokens: torch.Tensor  # (1, Q)
     positions: torch.Tensor  # (1, Q)
     visible: torch.Tensor  # (Q, P + Q), True where a query sees a key
     keep: torch.Tensor  # (K,) positions whose logits are needed
-    read: torch.Tensor  # (R, 3): place among the kept, token, choice counted over the task
+    read: torch.Tensor  # (R, 3): place among the kept, token, place among the results
 
 
-def packed_log_likelihoods(
-    model: PreTrainedModel, items: Sequence[EncodedItem], row_tokens: int = ROW_TOKENS
-) -> list[list[float]]:
-    """Summed log-probability, nats, of every choice of every item, in fp32.
+class PackedRows:
+    """Scores groups of branches, one row of tokens each; the model must take a 4-D mask."""
 
-    The model must take a mask of four dimensions, see `takes_packed_rows`.
-    """
-    prefix = common_prefix([item.context for item in items])
-    total = torch.zeros(sum(len(item.choices) for item in items), dtype=torch.float64)
-    device = model.device
-    with torch.inference_mode():
-        cache = None
+    def __init__(self, model: PreTrainedModel, prefix: Sequence[int]) -> None:
+        """Run the prefix once; every branch's context must begin with it and go on."""
+        self.model = model
+        self.prefix = len(prefix)
+        self.cache: Any = None
         if prefix:
-            ids = torch.tensor([prefix], device=device)
-            cache = model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-        for row in _rows(items, len(prefix), row_tokens):
-            logits = _forward(model, row, cache).float()  # (K, V)
-            place, token, choice = row.read.T.to(device)
-            chosen = logits[place, token] - logits.logsumexp(dim=-1)[place]
-            total.index_add_(0, choice.cpu(), chosen.double().cpu())
-            if cache is not None:
-                cache.crop(-row.tokens.shape[1])
-    return _nested(total.tolist(), items)
+            ids = torch.tensor([prefix], device=model.device)
+            self.cache = kept_logits(model, 1, input_ids=ids, use_cache=True).past_key_values
+
+    def cost(self, branch: Branch) -> int:
+        """Tokens that a branch adds to a row."""
+        choices = sum(len(tokens) - 1 for _, tokens in branch.choices)
+        return len(branch.context) - self.prefix + choices
+
+    def score(self, group: Sequence[Branch]) -> Found:
+        """Log-likelihood of every choice of the branches."""
+        row = _row(group, self.prefix)
+        try:
+            logits = self._forward(row).float()  # (K, V)
+        finally:
+            if self.cache is not None and (more := self.cache.get_seq_length() - self.prefix):
+                self.cache.crop(-more)
+        place, token, choice = row.read.T.to(logits.device)
+        log_p = logits[place, token] - logits.logsumexp(dim=-1)[place]
+        return Found(choice.cpu(), log_p.double().cpu())
+
+    def _forward(self, row: _Row) -> torch.Tensor:
+        """Logits (K, V) of the kept positions."""
+        device, dtype = self.model.device, self.model.dtype
+        mask = torch.zeros(row.visible.shape, dtype=dtype, device=device)
+        mask.masked_fill_(~row.visible.to(device), torch.finfo(dtype).min)
+        output = kept_logits(
+            self.model,
+            row.keep.to(device),
+            input_ids=row.tokens.to(device),
+            position_ids=row.positions.to(device),
+            attention_mask=mask[None, None],
+            past_key_values=self.cache,
+            use_cache=self.cache is not None,
+        )
+        logits: torch.Tensor = output.logits[0]
+        return logits
 
 
 def takes_packed_rows(model: PreTrainedModel) -> bool:
@@ -78,41 +91,24 @@ def takes_packed_rows(model: PreTrainedModel) -> bool:
     return not getattr(config, "alibi", False) and hasattr(config, "num_attention_heads")
 
 
-def common_prefix(contexts: Sequence[Sequence[int]]) -> list[int]:
+def common_prefix(contexts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The longest prefix of all contexts that leaves at least one token of each."""
+    first, last = min(contexts), max(contexts)
     least = min(len(context) for context in contexts) - 1
-    first = contexts[0]
     length = 0
-    while length < least and all(context[length] == first[length] for context in contexts):
+    while length < least and first[length] == last[length]:
         length += 1
-    return list(first[:length])
+    return tuple(first[:length])
 
 
-def _rows(items: Sequence[EncodedItem], prefix: int, row_tokens: int) -> list[_Row]:
-    rows: list[_Row] = []
-    group: list[EncodedItem] = []
-    used = count = begun = 0
-    for item in items:
-        size = len(item.context) - prefix + sum(len(c) - 1 for c in item.choices)
-        if group and used + size > row_tokens:
-            rows.append(_row(group, prefix, begun))
-            group, used, begun = [], 0, count
-        group.append(item)
-        used += size
-        count += len(item.choices)
-    rows.append(_row(group, prefix, begun))
-    return rows
-
-
-def _row(group: Sequence[EncodedItem], prefix: int, first_choice: int) -> _Row:
+def _row(group: Sequence[Branch], prefix: int) -> _Row:
     tokens: list[int] = []
     positions: list[int] = []
     spans: list[tuple[int, int, int, int]] = []  # start and stop, and of the context before it
     read: list[tuple[int, int, int]] = []
     keep: list[int] = []
-    choice_index = first_choice
-    for item in group:
-        suffix = item.context[prefix:]
+    for branch in group:
+        suffix = branch.context[prefix:]
         start = len(tokens)
         tokens += suffix
         positions += range(prefix, prefix + len(suffix))
@@ -120,16 +116,15 @@ def _row(group: Sequence[EncodedItem], prefix: int, first_choice: int) -> _Row:
         spans.append((start, end, start, start))
         root = len(keep)
         keep.append(end - 1)
-        for choice in item.choices:
+        for place, choice in branch.choices:
             begin = len(tokens)
             tokens += choice[:-1]
             positions += range(prefix + len(suffix), prefix + len(suffix) + len(choice) - 1)
             spans.append((begin, len(tokens), start, end))
-            read.append((root, choice[0], choice_index))
+            read.append((root, choice[0], place))
             for offset, token in enumerate(choice[1:]):
-                read.append((len(keep), token, choice_index))
+                read.append((len(keep), token, place))
                 keep.append(begin + offset)
-            choice_index += 1
     width = len(tokens)
     visible = torch.zeros(width, prefix + width, dtype=torch.bool)
     visible[:, :prefix] = True
@@ -145,28 +140,3 @@ def _row(group: Sequence[EncodedItem], prefix: int, first_choice: int) -> _Row:
         keep=torch.tensor(keep),
         read=torch.tensor(read),
     )
-
-
-def _forward(model: PreTrainedModel, row: _Row, cache: object) -> torch.Tensor:
-    """Logits (K, V) of the kept positions."""
-    device = model.device
-    mask = torch.zeros(row.visible.shape, dtype=model.dtype, device=device)
-    mask.masked_fill_(~row.visible.to(device), torch.finfo(model.dtype).min)
-    output = model(
-        input_ids=row.tokens.to(device),
-        position_ids=row.positions.to(device),
-        attention_mask=mask[None, None],
-        past_key_values=cache,
-        use_cache=cache is not None,
-        logits_to_keep=row.keep.to(device),
-    )
-    logits: torch.Tensor = output.logits[0]
-    return logits
-
-
-def _nested(flat: list[float], items: Sequence[EncodedItem]) -> list[list[float]]:
-    nested, begin = [], 0
-    for item in items:
-        nested.append(flat[begin : begin + len(item.choices)])
-        begin += len(item.choices)
-    return nested

@@ -2,115 +2,140 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
+from evaluation.choices import ChoiceScores, choice_scores
+from evaluation.encoding import Branch, EncodedTask
 from evaluation.files import InputError
-from evaluation.tasks import Task
+from evaluation.packed import PackedRows, common_prefix, takes_packed_rows
+from evaluation.padded import PaddedRows, by_length
+from evaluation.ranks import ONE, Ranks
+from evaluation.rows import Rows, groups, most_logits, score_groups
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-BATCH_TOKENS = 8192
-"""Tokens of one forward pass; on a CPU more brings nothing."""
+PACKED_TOKENS = {"cpu": 384}
+"""Tokens of a packed row: enough to fill a matrix product, few enough that little of the mask's
+square is wasted (CPU: measured in benchmarks/evaluate_speed)."""
+
+GPU_PACKED_TOKENS = 2048
+"""The same on a GPU, not yet measured."""
+
+PADDED_TOKENS = 8192
+"""Tokens of a pass of padded rows; on a CPU more brings nothing."""
+
+SAVING = 0.8
+"""Packed rows are taken where they have less than so much of the padded rows' tokens: each of
+their passes costs more."""
+
+PROBE = (
+    Branch((0, 1, 2, 3), ((0, (1, 2, 0)), (1, (3, 1)))),
+    Branch((0, 1, 3, 1, 2), ((2, (2, 0)), (3, (1, 3, 2)))),
+)
+"""Branches on which packed and padded rows must agree before a model's packed rows are trusted."""
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Rows of one length, and which choices are read off them."""
+def score_task(
+    model: PreTrainedModel,
+    encoded: EncodedTask,
+    progress: Callable[[float], None] = lambda share: None,
+    ranks: Ranks = ONE,
+) -> ChoiceScores:
+    """The record of a task; `progress` is told the share that is done.
 
-    tokens: torch.Tensor  # (B, T)
-    keep: int
-    """Last positions whose logits are needed."""
-    row: torch.Tensor  # (K,) row of each scored token
-    position: torch.Tensor  # (K,) its position among the kept
-    token: torch.Tensor  # (K,)
-    choice: torch.Tensor  # (K,) the choice that it belongs to, counted over the task
-
-
-@dataclass(frozen=True)
-class EncodedTask:
-    """A task's tokens, ready to be scored by any number of checkpoints."""
-
-    task: Task
-    batches: tuple[_Batch, ...]
-    choices: int
-
-
-def encode_task(task: Task, encode: Callable[[str], list[int]]) -> EncodedTask:
-    """Tokenise a task once; context and choice are encoded apart.
-
-    Raises InputError naming the item where nothing is left to score.
+    With several ranks each scores its part of the passes and all return the whole: the numbers
+    do not depend on how many there are.
     """
-    encoded = []
-    for item in task.items:
-        context, choices = encode(item.context), [encode(choice) for choice in item.choices]
-        if not context:
-            raise InputError(f"task {task.name}, item {item.id}: the context has no tokens")
-        for choice, tokens in zip(item.choices, choices, strict=True):
-            if not tokens:
-                raise InputError(f"task {task.name}, item {item.id}: {choice!r} has no tokens")
-        encoded.append((context, choices))
-    return batched(task, encoded)
-
-
-def batched(
-    task: Task, encoded: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]]
-) -> EncodedTask:
-    """A task from the tokens of each item's context and choices.
-
-    Choices that differ only in their last token share one row, and rows are batched by length, so
-    that none is padded.
-    """
-    rows: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]] = {}
-    count = 0
-    for context, choices in encoded:
-        for tokens in choices:
-            rows.setdefault((*context, *tokens[:-1]), []).append((count, tokens))
-            count += 1
-    by_length: dict[int, list[tuple[int, ...]]] = {}
-    for row in rows:
-        by_length.setdefault(len(row), []).append(row)
-    batches = []
-    for length, group in sorted(by_length.items()):
-        size = max(1, BATCH_TOKENS // length)
-        for start in range(0, len(group), size):
-            batches.append(_batch(group[start : start + size], rows))
-    return EncodedTask(task, tuple(batches), count)
-
-
-def log_likelihoods(model: PreTrainedModel, encoded: EncodedTask) -> list[list[float]]:
-    """Summed log-probability, nats, of every choice of every item, in fp32."""
-    total = torch.zeros(encoded.choices, dtype=torch.float64)
     with torch.inference_mode():
-        for batch in encoded.batches:
-            tokens = batch.tokens.to(model.device)
-            logits = model(input_ids=tokens, logits_to_keep=batch.keep).logits
-            logits = logits.float()  # (B, keep, V)
-            chosen = logits[batch.row, batch.position, batch.token]  # (K,)
-            log_p = chosen - logits.logsumexp(dim=-1)[batch.row, batch.position]
-            total.index_add_(0, batch.choice, log_p.double().cpu())
-    flat = total.tolist()
-    ends = np.cumsum([len(item.choices) for item in encoded.task.items])
-    return [
-        flat[end - len(item.choices) : end]
-        for end, item in zip(ends, encoded.task.items, strict=True)
-    ]
+        places = len(encoded.tokens)
+        found = _log_likelihoods(model, encoded.branches, places, progress, ranks)
+        bare = None
+        if encoded.unconditional:
+            count = len(encoded.unconditional)
+            own = _log_likelihoods(model, encoded.unconditional, count, lambda share: None, ranks)
+            bare = [own[place] for place in encoded.unconditional_place]
+    _check_finite(encoded, found, bare or [])
+    return choice_scores(
+        encoded.task, found, encoded.tokens, bare, cut=encoded.cut, differ=encoded.differ
+    )
 
 
-def _batch(
-    group: list[tuple[int, ...]], rows: dict[tuple[int, ...], list[tuple[int, Sequence[int]]]]
-) -> _Batch:
-    keep = max(len(tokens) for row in group for _, tokens in rows[row])
-    where = [
-        (index, keep - len(tokens) + offset, token, choice)
-        for index, row in enumerate(group)
-        for choice, tokens in rows[row]
-        for offset, token in enumerate(tokens)
-    ]
-    row, position, token, choice = torch.tensor(where).T
-    return _Batch(torch.tensor(group), keep, row, position, token, choice)
+def log_likelihoods(model: PreTrainedModel, branches: Sequence[Branch]) -> list[float]:
+    """Summed log-probability, nats, of every choice, by its place; fp32 behind the model's head."""
+    with torch.inference_mode():
+        places = sum(len(branch.choices) for branch in branches)
+        return _log_likelihoods(model, branches, places, lambda share: None, ONE)
+
+
+def _log_likelihoods(
+    model: PreTrainedModel,
+    branches: Sequence[Branch],
+    places: int,
+    progress: Callable[[float], None],
+    ranks: Ranks,
+) -> list[float]:
+    rows, passes = _passes(model, branches)
+    whole = sum(rows.cost(branch) for group in passes for branch in group)
+    count = 0
+
+    def done(tokens: int) -> None:
+        nonlocal count
+        count += tokens
+        progress(min(1.0, count * ranks.world / whole))
+
+    total = torch.zeros(places, dtype=torch.float64)
+    for found in score_groups(rows, passes[ranks.rank :: ranks.world], done):
+        total.index_add_(0, found.place, found.log_p)
+    sums: list[float] = ranks.add(total).tolist()
+    return sums
+
+
+def _check_finite(encoded: EncodedTask, found: Sequence[float], bare: Sequence[float]) -> None:
+    if all(map(math.isfinite, (*found, *bare))):
+        return
+    owners = [item.id for item in encoded.task.items for _ in item.choices]
+    broken = (owners[n] for n, value in enumerate(found) if not math.isfinite(value))
+    item = next(broken, owners[0])
+    raise InputError(
+        f"task {encoded.task.name}, item {item}: the model gives no finite probability; its "
+        "weights are broken, or --dtype float32 is needed"
+    )
+
+
+def _passes(model: PreTrainedModel, branches: Sequence[Branch]) -> tuple[Rows, list[list[Branch]]]:
+    """The cheaper way that the model takes, and the branches of each pass."""
+    padded = PaddedRows(model)
+    prefix = common_prefix([branch.context for branch in branches])
+    packed_cost = len(prefix) + sum(
+        len(branch.context) - len(prefix) + sum(len(tokens) - 1 for _, tokens in branch.choices)
+        for branch in branches
+    )
+    if packed_cost < SAVING * sum(map(padded.cost, branches)) and is_packable(model):
+        packed = PackedRows(model, prefix)
+        limit = PACKED_TOKENS.get(model.device.type, GPU_PACKED_TOKENS)
+        return packed, groups(packed, branches, min(limit, most_logits(model)))
+    limit = min(PADDED_TOKENS, 4 * most_logits(model))
+    return padded, groups(padded, by_length(branches), limit)
+
+
+def is_packable(model: PreTrainedModel) -> bool:
+    """Whether packed rows give this model what padded ones do: its kind says so, and a trial."""
+    if not takes_packed_rows(model):
+        return False
+    try:
+        packed = PackedRows(model, common_prefix([branch.context for branch in PROBE]))
+        found = packed.score(PROBE)
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    expected = PaddedRows(model).score(PROBE)
+    one, other = (
+        torch.zeros(4).double().index_add_(0, f.place, f.log_p) for f in (found, expected)
+    )
+    # Half precision rounds each way of adding differently.
+    tolerance = 1e-3 if model.dtype == torch.float32 else 0.5
+    return bool(torch.allclose(one, other, rtol=0, atol=tolerance))

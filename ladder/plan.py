@@ -44,6 +44,22 @@ class Rung:
         """Tokens of one optimizer step."""
         return self.batch_sequences * self.sequence_length
 
+    def observed(self, step: int, seed: int) -> dict[str, Any]:
+        """What a row of observations says of the run after `step`."""
+        tokens = step * self.batch_tokens
+        return {
+            "run": self.name,
+            "role": self.role,
+            "params": self.params,
+            "tokens": tokens,
+            "flops": float(self.flops_per_token) * tokens,
+            "step": step,
+            "final": step == self.steps,
+            "seed": seed,
+            "batch_tokens": self.batch_tokens,
+            "params_total": self.params_total,
+        }
+
     def describe(self) -> dict[str, Any]:
         """The fields that `ladder plan --json` promises."""
         own = asdict(self)

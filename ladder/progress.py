@@ -19,6 +19,9 @@ Watch = Callable[["RunsFolder", "Plan"], None]
 
 Item = TypeVar("Item")
 
+LINE_SECONDS = 30.0
+"""Seconds between two lines on a long task, where there is no terminal."""
+
 
 def steps(label: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
     """A function that goes through items, with a bar and the time left on a terminal."""
@@ -32,6 +35,49 @@ def steps(label: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
         return track(items, label, console=Console(stderr=True), transient=True)
 
     return watch
+
+
+@contextmanager
+def scoring(shown: bool) -> Iterator[Callable[[str], Callable[[float], None]]]:
+    """A function of the name of what is scored next, giving one to be told its share.
+
+    On a terminal it is a bar with the time left; elsewhere a line for what took a while.
+    """
+    if shown and sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+
+            def bar(name: str) -> Callable[[float], None]:
+                for old in bars.task_ids:
+                    bars.remove_task(old)
+                shown_task = bars.add_task(name, total=1.0)
+                return lambda share: bars.update(shown_task, completed=share)
+
+            yield bar
+        return
+
+    def line(name: str) -> Callable[[float], None]:
+        start = last = time.monotonic()
+
+        def watch(share: float) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if shown and (now - last > LINE_SECONDS or (share >= 1 and now - start > 2)):
+                left = duration((now - start) * (1 - share) / share) if 0 < share < 1 else ""
+                note(f"{name}: {share:.0%}" + (f", {left} left" if left else ""))
+                last = now
+
+        return watch
+
+    yield line
 
 
 @contextmanager

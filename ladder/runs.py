@@ -2,7 +2,7 @@
 
 runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, tasks/
 runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
-               checkpoints/step-N/
+               checkpoints/step-N/, choices/step-N/TASK.parquet
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pandas as pd
 
 from evaluation.files import InputError, read_json, write_json, write_text
 from evaluation.records import read_observations
+from evaluation.store import Store
 from evaluation.tasks import read_task, write_task
 from ladder.config import Experiment, differences, dump_config, load_config
 from ladder.corpora.walks import Walks
@@ -74,6 +75,11 @@ class RungFolder:
         self.progress = path / "progress.json"
         self.metrics = path / "metrics.jsonl"
         self.scores = path / "scores.parquet"
+
+    def store(self, step: int, dtype: str = "float32") -> Store:
+        """Where the score of every choice after `step` is kept."""
+        owner = {"run": self.path.name, "step": step, "dtype": dtype}
+        return Store(self.path / "choices" / f"step-{step}", owner)
 
     @property
     def finished(self) -> bool:

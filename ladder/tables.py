@@ -138,25 +138,40 @@ def show_scores(model: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a model's scores; accuracies in points, standard errors behind them."""
 
     def pair(row: Mapping[str, Any], name: str, scale: float = 100, form: str = ".1f") -> str:
-        return f"{scale * row[name]:{form}} +-{scale * row[name + '_se']:{form}}"
+        value, se = row.get(name), row.get(f"{name}_se")
+        if value is None or value != value:
+            return ""
+        return f"{scale * value:{form}}" + ("" if se is None else f" +-{scale * se:{form}}")
 
+    several = len({row.get("run") for row in rows}) > 1
+    columns = ("task", "items", "loss", "accuracy", "picked by")
     show(
-        f"{model}; accuracy in points, loss in bits per byte",
-        ("task", "items", "bpb", "bpb v2", "acc", "per character", "per byte", "soft"),
+        f"{model}: loss in bits per byte (n/t: nats per token), accuracy in points",
+        ("run", *columns) if several else columns,
         [
             (
+                *((row.get("run", ""),) if several else ()),
                 row["task"],
-                row["instances"],
-                pair(row, "bpb", 1, ".4f"),
-                f"{row['bpb_v2']:.4f}",
-                pair(row, "acc"),
-                pair(row, "acc_per_char"),
-                pair(row, "acc_per_byte"),
-                pair(row, "soft"),
+                "" if row.get("instances") is None else f"{row['instances']:,.0f}",
+                pair(row, "loss", 1, ".3f") + (" n/t" if row["loss_unit"] == "nats/token" else ""),
+                pair(row, "accuracy"),
+                (row.get("accuracy_metric") or "").removeprefix("acc_"),
             )
             for row in rows
         ],
     )
+
+
+def show_tasks(suites: Mapping[str, Sequence[str]], forms: Mapping[str, Sequence[str]]) -> None:
+    """Print suites, and the forms of every kind of task that was fetched."""
+    for suite, members in suites.items():
+        print(f"{suite}: {', '.join(members)}")
+    if not forms:
+        print("the OLMES requests are not here yet; `ladder tasks fetch` brings them")
+        return
+    print("\nOLMES tasks, such as arc_easy_test_rc_5shot, and patterns, such as 'arc_*_rc_5shot':")
+    for kind, own in forms.items():
+        print(f"  {kind}: {' '.join(own)}")
 
 
 def show_audit(audited: Audit, method: str) -> None:

@@ -7,28 +7,26 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 from zlib import crc32
 
-import numpy as np
 import pandas as pd
 import torch
 from torch.nn import functional
 
+from evaluation.encoding import encode_task, fast_encoder
 from evaluation.files import write_text
-from evaluation.metrics import score_task
 from evaluation.records import read_observations, write_observations
-from evaluation.scoring import EncodedTask, encode_task, log_likelihoods
 from evaluation.tasks import read_task
 from ladder import recipe
 from ladder.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from ladder.config import WALKS_VALIDATION, Experiment
+from ladder.config import Experiment
 from ladder.corpora.walks import Walks
 from ladder.model import build_model
 from ladder.optim import build_optimizer, set_learning_rate
 from ladder.plan import Rung
 from ladder.runs import Progress, RunsFolder
+from ladder.score import score_rung
 
 REPORT_SECONDS = 0.5
 """Seconds between two words on progress."""
@@ -85,7 +83,8 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     folder, corpus = runs.rung(rung.name), Walks(config.corpus)
     tokenizer = corpus.tokenizer()
     files = [runs.tasks / f"{task.name}.jsonl" for task in config.corpus.tasks]
-    tasks = [encode_task(read_task(f), lambda text: tokenizer.encode(text).ids) for f in files]
+    encoder = fast_encoder(tokenizer)
+    tasks = [encode_task(read_task(f), encoder, config.model.sequence_length) for f in files]
     seed = run_seed(config.seed, rung.name)
     model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
     optimizer = build_optimizer(model, config.recipe)
@@ -127,7 +126,14 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
                 folder.write_progress(Progress(step, rung.steps, loss, speed, time.time()))
                 last_report = now
             if is_due:
-                rows += _score(config, rung, corpus, model, tasks, step)
+                rows += score_rung(
+                    rung.observed(step, config.seed),
+                    corpus,
+                    rung.sequence_length,
+                    model.eval(),
+                    tasks,
+                    folder.store(step),
+                )
                 write_observations(pd.DataFrame(rows), folder.scores)
             if is_due or step % config.checkpoint_steps == 0:
                 save_checkpoint(folder.checkpoints, step, model, optimizer, tokenizer)
@@ -147,43 +153,6 @@ def _step(
         raise FloatingPointError(f"loss is {loss.item()}; lower recipe.learning_rate_base")
     optimizer.step()
     return loss.item(), norm.item()
-
-
-def _score(
-    config: Experiment,
-    rung: Rung,
-    corpus: Walks,
-    model: Any,
-    tasks: list[EncodedTask],
-    step: int,
-) -> list[dict[str, Any]]:
-    """Rows of the observations table for the model as it is after `step`."""
-    model.eval()
-    tokens = step * rung.batch_tokens
-    base = {
-        "run": rung.name,
-        "role": rung.role,
-        "params": rung.params,
-        "tokens": tokens,
-        "flops": float(rung.flops_per_token) * tokens,
-        "step": step,
-        "final": step == rung.steps,
-        "seed": config.seed,
-        "batch_tokens": rung.batch_tokens,
-        "params_total": rung.params_total,
-    }
-
-    def log_probabilities(walks: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            logits = model(input_ids=torch.from_numpy(walks)).logits
-            return np.asarray(torch.log_softmax(logits.double(), dim=-1).numpy())
-
-    loss = corpus.validation_loss(log_probabilities, rung.sequence_length)
-    rows = [{**base, "task": WALKS_VALIDATION, "loss": loss, "loss_unit": "nats/token"}]
-    for encoded in tasks:
-        score = asdict(score_task(encoded.task, log_likelihoods(model, encoded)))
-        rows.append({**base, **score, "loss_unit": "bits/byte"})
-    return rows
 
 
 def _rows_until(scores: Any, step: int) -> list[dict[str, Any]]:

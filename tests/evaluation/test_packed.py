@@ -5,13 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tiny_model import naive
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     MistralConfig,
     MistralForCausalLM,
     Olmo2Config,
@@ -21,12 +26,10 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from evaluation.packed import (
-    EncodedItem,
-    common_prefix,
-    packed_log_likelihoods,
-    takes_packed_rows,
-)
+from evaluation.encoding import Branch
+from evaluation.packed import PackedRows, common_prefix
+from evaluation.rows import groups, score_groups
+from evaluation.scoring import is_packable, log_likelihoods
 
 VOCABULARY = 97
 SHAPE = {
@@ -37,7 +40,7 @@ SHAPE = {
     "num_attention_heads": 4,
     "max_position_embeddings": 256,
 }
-MODELS = {
+PACKED = {
     "olmo2": lambda: Olmo2ForCausalLM(Olmo2Config(**SHAPE)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE, num_key_value_heads=2)),
     "neox": lambda: GPTNeoXForCausalLM(GPTNeoXConfig(**SHAPE)),
@@ -46,78 +49,113 @@ MODELS = {
         GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=256)
     ),
 }
+PADDED = {
+    "sliding window": lambda: MistralForCausalLM(
+        MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=16)
+    ),
+    "ALiBi": lambda: BloomForCausalLM(
+        BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4)
+    ),
+    "state space": lambda: Mamba2ForCausalLM(
+        Mamba2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_heads=4,
+            head_dim=16,
+            state_size=8,
+            n_groups=1,
+            chunk_size=16,
+        )
+    ),
+}
 
 
 def made(name: str, scale: float = 4.0) -> PreTrainedModel:
     torch.manual_seed(0)
-    model = MODELS[name]().eval()
+    model = {**PACKED, **PADDED}[name]().eval()
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.dim() > 1:
+            if weight.dim() == 2:
                 weight.mul_(scale)  # far from uniform, so that a wrong mask shows
     return model
 
 
-def items(prefix: int, count: int, seed: int = 0) -> list[EncodedItem]:
+def branches(prefix: int, count: int, seed: int = 0) -> list[Branch]:
     rng = np.random.default_rng(seed)
+    place = iter(range(10_000))
 
     def tokens(length: int) -> tuple[int, ...]:
         return tuple(int(t) for t in rng.integers(3, VOCABULARY, length))
 
     shared = tokens(prefix)
     return [
-        EncodedItem(
+        Branch(
             (*shared, *tokens(int(rng.integers(1, 9)))),
-            tuple(tokens(int(rng.integers(1, 7))) for _ in range(int(rng.integers(1, 6)))),
+            tuple(
+                (next(place), tokens(int(rng.integers(1, 7))))
+                for _ in range(int(rng.integers(1, 6)))
+            ),
         )
         for _ in range(count)
     ]
 
 
-def naive(model: PreTrainedModel, found: list[EncodedItem]) -> list[list[float]]:
-    result = []
-    for item in found:
-        scores = []
-        for choice in item.choices:
-            ids = torch.tensor([[*item.context, *choice]])
-            with torch.inference_mode():
-                log_p = model(input_ids=ids).logits.double().log_softmax(-1)[0]
-            start = len(item.context)
-            scores.append(sum(float(log_p[start + i - 1, t]) for i, t in enumerate(choice)))
-        result.append(scores)
-    return result
+def expected(model: PreTrainedModel, found: list[Branch]) -> list[float]:
+    return [naive(model, b.context, choice) for b in found for _, choice in b.choices]
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", PACKED)
 @pytest.mark.parametrize("prefix", [0, 40])
 def test_log_likelihoods_are_those_of_one_sequence_at_a_time(name: str, prefix: int) -> None:
-    model, found = made(name), items(prefix, 9)
-    assert takes_packed_rows(model)
-    for row_tokens in (1, 32, 192):
-        packed = packed_log_likelihoods(model, found, row_tokens)
-        for ours, theirs in zip(packed, naive(model, found), strict=True):
-            assert ours == pytest.approx(theirs, abs=1e-4)
+    model, found = made(name), branches(prefix, 9)
+    assert is_packable(model)
+    for limit in (1, 32, 192):
+        with torch.inference_mode():
+            rows = PackedRows(model, common_prefix([branch.context for branch in found]))
+            total = torch.zeros(sum(len(b.choices) for b in found)).double()
+            for part in score_groups(rows, groups(rows, found, limit), lambda tokens: None):
+                total.index_add_(0, part.place, part.log_p)
+        assert total.tolist() == pytest.approx(expected(model, found), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_other_models_are_scored_without_packing(name: str) -> None:
+    model, found = made(name), branches(20, 7)
+    assert not is_packable(model)
+    assert log_likelihoods(model, found) == pytest.approx(expected(model, found), abs=1e-4)
+
+
+def test_a_model_that_gives_something_else_for_packed_rows_is_found_out() -> None:
+    class Blind(LlamaForCausalLM):
+        """Takes a mask of four dimensions and does not heed it."""
+
+        def forward(self, *args: object, attention_mask: object = None, **more: object) -> object:
+            return super().forward(*args, **more)
+
+    torch.manual_seed(0)
+    model = Blind(LlamaConfig(**SHAPE, num_key_value_heads=2)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4 if weight.dim() == 2 else 1)
+    assert not is_packable(model)
 
 
 def test_the_order_and_company_of_items_change_nothing() -> None:
-    model, found = made("olmo2"), items(20, 8)
-    together = packed_log_likelihoods(model, found)
-    backwards = packed_log_likelihoods(model, found[::-1])[::-1]
-    alone = [packed_log_likelihoods(model, [item])[0] for item in found]
-    for one, two, three in zip(together, backwards, alone, strict=True):
-        assert one == pytest.approx(two, abs=1e-4)
-        assert one == pytest.approx(three, abs=1e-4)
+    model, found = made("olmo2"), branches(20, 8)
+    together = log_likelihoods(model, found)
+    assert log_likelihoods(model, found[::-1]) == pytest.approx(together, abs=1e-4)
+    for branch in found:
+        alone = Branch(branch.context, tuple(enumerate(c for _, c in branch.choices)))
+        places = [place for place, _ in branch.choices]
+        assert log_likelihoods(model, [alone]) == pytest.approx(
+            [together[place] for place in places], abs=1e-4
+        )
 
 
 def test_the_prefix_leaves_a_token_of_every_context() -> None:
-    assert common_prefix([(1, 2, 3), (1, 2, 4, 5)]) == [1, 2]
-    assert common_prefix([(1, 2), (1, 2, 3)]) == [1]
-    assert common_prefix([(1,)]) == []
-    assert common_prefix([(5, 2), (1, 2)]) == []
-
-
-def test_a_sliding_window_is_not_packed() -> None:
-    window = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=16))
-    assert not takes_packed_rows(window)
-    whole = MistralForCausalLM(MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=None))
-    assert takes_packed_rows(whole)
+    assert common_prefix([(1, 2, 3), (1, 2, 4, 5)]) == (1, 2)
+    assert common_prefix([(1, 2), (1, 2, 3)]) == (1,)
+    assert common_prefix([(1,)]) == ()
+    assert common_prefix([(5, 2), (1, 2)]) == ()
+    assert common_prefix([(7, 8, 9), (7, 8, 9)]) == (7, 8)

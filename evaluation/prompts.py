@@ -1,0 +1,170 @@
+"""A user's own task: a CSV or JSONL file of rows, and a YAML file that says how they are asked."""
+
+from __future__ import annotations
+
+import csv
+import string
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evaluation.files import InputError
+from evaluation.tasks import Item, Task, check_item, checked_task, read_lines
+
+Row = Mapping[str, Any]
+
+
+class Prompt(BaseModel):
+    """How rows become questions. In templates `{column}` stands for a row's value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    data: str
+    """File of rows, .csv or .jsonl, beside the YAML file."""
+    context: str
+    """Template of what comes before the choices, such as `Question: {question}\\nAnswer:`."""
+    choices: tuple[str, ...] | str
+    """A template for each choice, leading space included; or the column that holds a list."""
+    gold: str | None = None
+    """Column that says which choice is right; none where there is one choice."""
+    gold_as: Literal["index", "letter", "text"] = "index"
+    """How that column says it: from 0, from A, or in the choice's own words."""
+    id: str | None = None
+    """Column of the rows' names; their numbers by default."""
+    examples: str | None = None
+    """File of solved rows for few-shot prompts."""
+    shots: int = Field(0, ge=0)
+    """How many of them, from the first on, stand before every question."""
+    preamble: str = ""
+    """Text before the examples."""
+    separator: str = "\n\n"
+    """Text after every example."""
+    metric: Literal["acc", "acc_per_char", "acc_per_byte", "acc_pmi"] = "acc_per_char"
+    """The accuracy that is reported first."""
+    unconditional: str = ""
+    """Context without the question, for acc_pmi."""
+
+
+def read_prompted(path: Path) -> Task:
+    """Read the task NAME from NAME.yaml; raises InputError naming file, row or key."""
+    prompt = _read_prompt(path)
+    rows = _read_rows(path.parent / prompt.data)
+    head = prompt.preamble
+    if prompt.shots:
+        if prompt.examples is None:
+            raise InputError(f"{path}: shots needs examples, a file of rows that are not asked")
+        solved = _read_rows(path.parent / prompt.examples)
+        if len(solved) < prompt.shots:
+            raise InputError(f"{path}: {prompt.shots} shots, and {len(solved)} examples")
+        for where, row in solved[: prompt.shots]:
+            item = _item(prompt, row, "", "", where)
+            check_item(item, where)
+            head += item.contexts[0] + item.choices[item.gold] + prompt.separator
+    items = []
+    for number, (where, row) in enumerate(rows):
+        name = str(number) if prompt.id is None else str(_value(row, prompt.id, where))
+        items.append(_item(prompt, row, head, name, where))
+    task = Task(path.stem, tuple(items), prompt.metric, prompt.unconditional)
+    if prompt.metric == "acc_pmi" and not prompt.unconditional:
+        raise InputError(f"{path}: acc_pmi needs unconditional, such as 'Answer:'")
+    return checked_task(task, str(path))
+
+
+def _read_prompt(path: Path) -> Prompt:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Prompt.model_validate(document)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such task file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not readable as YAML ({reason})") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"])) or "the file"
+        known = ", ".join(Prompt.model_fields)
+        message = problem["msg"].removeprefix("Value error, ")
+        raise InputError(f"{path}: {key}: {message}; known keys are {known}") from None
+
+
+def _read_rows(path: Path) -> list[tuple[str, Row]]:
+    """Rows with where they stand."""
+    if path.suffix == ".jsonl":
+        return [(f"{path}, line {line}", entry) for line, entry in read_lines(path)]
+    if path.suffix != ".csv":
+        raise InputError(f"{path}: must be .csv or .jsonl")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows: list[tuple[str, Row]] = []
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                if None in row or None in row.values():
+                    raise InputError(f"{where}: has more or fewer cells than the header")
+                rows.append((where, row))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (csv.Error, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not readable as CSV in UTF-8 ({error})") from error
+    return rows
+
+
+def _item(prompt: Prompt, row: Row, head: str, name: str, where: str) -> Item:
+    if isinstance(prompt.choices, str):
+        listed = _value(row, prompt.choices, where)
+        if not isinstance(listed, list):
+            raise InputError(
+                f"{where}: {prompt.choices!r} must hold a list of choices; for one template write "
+                f"choices: [{prompt.choices!r}]"
+            )
+        # Bare texts of a list follow the context as words do.
+        choices = tuple(f" {c}" if isinstance(c, str) else c for c in listed)
+    else:
+        choices = tuple(_fill(template, row, where) for template in prompt.choices)
+    context = head + _fill(prompt.context, row, where)
+    return Item(name, context, choices, _gold(prompt, row, choices, where))
+
+
+def _gold(prompt: Prompt, row: Row, choices: Sequence[Any], where: str) -> int:
+    if prompt.gold is None:
+        if len(choices) > 1:
+            raise InputError(f"{where}: {len(choices)} choices, and no gold says which is right")
+        return 0
+    value = str(_value(row, prompt.gold, where)).strip()
+    if prompt.gold_as == "text":
+        texts = [str(choice).strip() for choice in choices]
+        if value not in texts:
+            raise InputError(f"{where}: gold {value!r} is none of the choices {texts}")
+        return texts.index(value)
+    if prompt.gold_as == "letter" and len(value) == 1 and value.upper() in string.ascii_uppercase:
+        return string.ascii_uppercase.index(value.upper())
+    if prompt.gold_as == "index" and value.isascii() and value.isdigit():
+        return int(value)
+    raise InputError(
+        f"{where}: gold {value!r} is no {prompt.gold_as}; say gold_as: index, letter or text"
+    )
+
+
+def _fill(template: str, row: Row, where: str) -> str:
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise InputError(f"{where}: template {template!r}: {error}; write {{{{ for {{") from None
+    text = ""
+    for literal, column, form, conversion in parts:
+        text += literal
+        if column is None:
+            continue
+        if form or conversion:
+            raise InputError(f"{where}: template {template!r}: only {{column}} is known")
+        text += str(_value(row, column, where))
+    return text
+
+
+def _value(row: Row, column: str, where: str) -> Any:
+    if column not in row:
+        raise InputError(f"{where}: no column {column!r}; there are {', '.join(map(str, row))}")
+    return row[column]
