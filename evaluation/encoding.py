@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evaluation.files import InputError
 from evaluation.tasks import Task
@@ -53,15 +52,6 @@ class EncodedTask:
     """Contexts that lost tokens on the left to fit the window."""
     differ: int
     """Choices whose tokens behind the context are not those of the choice alone."""
-
-
-def fast_encoder(tokenizer: Any) -> Encoder:
-    """The encoder of a `tokenizers.Tokenizer` without special tokens."""
-
-    def plain(texts: Sequence[str]) -> list[Ids]:
-        return [e.ids for e in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-    return Encoder(plain, plain, None)
 
 
 def encode_task(

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from evaluation.files import InputError
+from ladder import stopping
 from ladder.config import Experiment
 from ladder.plan import Rung
 from ladder.runs import RunsFolder, cores
@@ -40,11 +41,7 @@ def train_local(
     that fails does not stop the others, a worker that is killed does. All failures are raised
     together: InputError where each is a user's mistake, else TrainingError.
     """
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"training needs {' and '.join(missing)}; pip install 'task-ladder[train]'"
-        )
+    check_installed()
     order = sorted(pending, key=lambda r: (r.role == "target", -r.flops))
     count = min(workers or cores(), len(order))
     context = multiprocessing.get_context("spawn")
@@ -72,6 +69,29 @@ def train_local(
         errors = [error for future in futures if (error := future.exception())]
         mistake = all(isinstance(error, InputError) for error in errors)
         raise InputError(line) if mistake else TrainingError(line)
+
+
+def train_here(
+    config: Experiment, pending: list[Rung], runs: RunsFolder, watch: Callable[[], None]
+) -> None:
+    """Train `pending` one after another in this process; raises Stopped where a signal asks to."""
+    check_installed()
+    from ladder.train import train_rung
+
+    for rung in pending:
+        if stopping.asked():
+            raise stopping.Stopped(f"{rung.name}: not started")
+        train_rung(config, rung, runs)
+        watch()
+
+
+def check_installed() -> None:
+    """Raise InputError where what trains is not installed."""
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"training needs {' and '.join(missing)}; pip install 'task-ladder[train]'"
+        )
 
 
 def _train(config: Experiment, rung: Rung, path: Path) -> None:

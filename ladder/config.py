@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from evaluation.files import InputError
+from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.section import Name, Section
+from ladder.shapes import OLMO2_SHAPES, Architecture, Shape
 
 CONFIG_FOLDERS = (
     Path(__file__).parent / "configs",
@@ -17,111 +21,69 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-WALKS_VALIDATION = "walks_validation"
-"""Name of the walks' held-out loss in the observations table, nats per token."""
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-"""A name that is safe as a folder's or a file's."""
-
+AnyCorpus = WalksCorpus | TextCorpus
+"""Where tokens come from, told apart by `kind`."""
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """At least 0 and below 1."""
 
-
-class Section(BaseModel):
-    """Base of every section: frozen, unknown keys refused, field docstrings kept."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+Line = Annotated[str, Field(pattern=r"^[^\x00-\x1f]+$")]
+"""A text of one line."""
 
 
-class WalkTask(Section):
-    """A multiple-choice task on the walk: which node comes next."""
+def limit_seconds(limit: str) -> int:
+    """Seconds of a time limit as Slurm writes it; ValueError where it is none.
 
-    name: Name
-    """The task's name in the observations table."""
-    choices: int = Field(ge=2, le=64)
-    """Choices of an item, the right one included."""
-    answer_rank: tuple[int, int]
-    """The right answer is drawn from the next nodes of these ranks by likelihood, both included."""
-    ratio: tuple[float, float]
-    """A distractor is between so many times less likely than the answer."""
-    items: int = Field(1000, ge=1)
-    """Items of the task."""
-
-    @model_validator(mode="after")
-    def _ordered(self) -> WalkTask:
-        if not 1 < self.ratio[0] < self.ratio[1]:
-            raise ValueError("ratio must be [low, high] with 1 < low < high")
-        if not 1 <= self.answer_rank[0] <= self.answer_rank[1]:
-            raise ValueError("answer_rank must be [first, last] with 1 <= first <= last")
-        return self
+    M, M:S, H:M:S, D-H, D-H:M or D-H:M:S.
+    """
+    if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", limit):
+        raise ValueError("must be minutes, H:MM:SS, D-HH or D-HH:MM:SS")
+    days, dash, rest = limit.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    units = (3600, 60, 1) if dash or len(parts) == 3 else (60, 1)
+    return 86400 * int(days or 0) + sum(n * unit for n, unit in zip(parts, units, strict=False))
 
 
-class WalksCorpus(Section):
-    """Random walks on a complete weighted graph whose entropy rate is known exactly."""
-
-    kind: Literal["walks"]
-    nodes: int = Field(256, ge=8, le=65536)
-    """Nodes of the graph, the vocabulary."""
-    decay: float = Field(1.0, gt=0)
-    """Power at which the singular values of the log-weights fall: the dial of complexity."""
-    gain: float = Field(2.0, gt=0)
-    """Scale of the log-weights, nats; larger makes walks more predictable."""
-    seed: int = Field(0, ge=0)
-    """Seed of the graph and of the tasks."""
-    validation_walks: int = Field(256, ge=1)
-    """Held-out walks on which the expected loss is taken."""
-    context: int = Field(8, ge=1)
-    """Nodes of a task item's context."""
-    tasks: tuple[WalkTask, ...] = ()
-    """Tasks that the corpus writes."""
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> WalksCorpus:
-        names = [task.name for task in self.tasks]
-        if len(set(names)) < len(names):
-            raise ValueError("two tasks have the same name")
-        if WALKS_VALIDATION in names:
-            raise ValueError(f"{WALKS_VALIDATION} is the held-out loss's name; choose another")
-        if any(task.answer_rank[1] > self.nodes for task in self.tasks):
-            raise ValueError("a task's answer_rank is beyond the graph's nodes")
-        return self
+def _checked_limit(given: object) -> str:
+    if not isinstance(given, str):
+        raise ValueError('must be quoted, such as "1:30:00", which YAML takes for a number')
+    if limit_seconds(given) == 0:
+        raise ValueError("must be above 0")
+    return given
 
 
-class Shape(Section):
-    """Shape of a model."""
-
-    layers: int = Field(ge=1, le=10_000)
-    """Transformer blocks."""
-    width: int = Field(ge=2, le=1_000_000)
-    """Width of the residual stream, d."""
-    heads: int = Field(ge=1)
-    """Attention heads; width / heads is a head's width, even for rotary embeddings."""
-    hidden: int = Field(ge=1, le=10_000_000)
-    """Width of the SwiGLU hidden layer."""
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Shape:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads}")
-        return self
+TimeLimit = Annotated[str, BeforeValidator(_checked_limit)]
+"""A time limit as Slurm writes it, checked by limit_seconds."""
 
 
 class Model(Section):
     """Architecture and sizes."""
 
-    architecture: Literal["olmo2"] = "olmo2"
-    """Hugging Face architecture; olmo2 has RMSNorm after each block, QK-norm, RoPE, SwiGLU."""
+    architecture: Architecture = "olmo2"
+    """Hugging Face architecture. olmo2 has RMSNorm after each block and of queries and keys, RoPE
+    and SwiGLU; llama and qwen3 RMSNorm before; gpt_neox LayerNorm, biases and GELU."""
     sequence_length: int = Field(ge=2)
     """Tokens of a training sequence, S."""
-    sizes: dict[Name, Shape]
-    """Shapes by name, `190M`; rungs are named SIZE-MULTIPLExC."""
+    sizes: dict[Name, Shape] = Field(default_factory=dict)
+    """Shapes by name, `190M`; rungs are named SIZE-MULTIPLExC. Names of the published ladder's
+    sizes need no shape (ladder.shapes.OLMO2_SHAPES)."""
+    rope_theta: float = Field(10_000.0, gt=0)
+    """Base of the rotary embedding; OLMo-2 has 500000."""
+    norm_eps: float = Field(1e-5, gt=0)
+    """Epsilon of norms; OLMo-2 has 1e-6."""
+    init: Literal["fan_in", "normal"] = "fan_in"
+    """fan_in: matrices start at 1/sqrt(fan-in), head and embedding as below; normal: all of them
+    normal with init_std, cut at three of it (allenai/OLMo-ladder)."""
+    init_std: float = Field(0.02, gt=0)
+    """Standard deviation of init normal."""
     embedding_std: float = Field(1.0, gt=0)
-    """Initial standard deviation of the input embedding; for the quick start's tiny models."""
+    """Initial standard deviation of the input embedding under fan_in; for tiny models."""
     head_scale: float = Field(0.3, gt=0)
-    """The output head starts at this times 1/sqrt(width), other matrices at 1/sqrt(fan-in)."""
+    """Under fan_in the output head starts at this times 1/sqrt(width)."""
+
+    def shape(self, size: str) -> Shape:
+        """The shape of a size."""
+        return self.sizes.get(size) or OLMO2_SHAPES[size]
 
 
 class Ladder(Section):
@@ -140,33 +102,101 @@ class TargetModel(Section):
 
     size: Name
     """One of the model's sizes."""
-    multiple: float = Field(gt=0, le=1e6)
-    """Tokens as a multiple of Chinchilla-optimal."""
+    multiple: float | None = Field(None, gt=0, le=1e6)
+    """Tokens as a multiple of Chinchilla-optimal; or name and tokens are given."""
+    name: Name | None = None
+    """Name of the run, `7B-4T`; SIZE-MULTIPLExC by default."""
+    tokens: int | None = Field(None, gt=0)
+    """Tokens, where they are no multiple."""
+    batch_sequences: int | None = Field(None, ge=1)
+    """Batch in sequences, where the recipe's rule does not hold."""
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak learning rate, where the recipe's rule does not hold."""
+    warmup_steps: int | None = Field(None, ge=0)
+    """Steps of warm-up, where the recipe's rule does not hold."""
     train: bool = False
     """Whether `ladder run` trains it, after the rungs, so that the audit has an actual."""
+
+    @model_validator(mode="after")
+    def _has_tokens(self) -> TargetModel:
+        if (self.multiple is None) == (self.tokens is None):
+            raise ValueError("give either multiple or tokens")
+        if self.tokens is not None and self.name is None:
+            raise ValueError("tokens needs a name, such as 7B-4T")
+        return self
+
+
+class Muon(Section):
+    """Muon's own settings (torch.optim.Muon), for the matrices of the blocks."""
+
+    learning_rate_scale: float = Field(1.0, gt=0)
+    """Muon's learning rate as a multiple of the recipe's."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Momentum (Keller Jordan's Muon)."""
+    ns_steps: int = Field(5, ge=1)
+    """Newton-Schulz iterations."""
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] = "match_rms_adamw"
+    """How the rate follows a matrix's shape; match_rms_adamw lets AdamW's rates be used
+    (arXiv 2502.16982)."""
 
 
 class Recipe(Section):
     """How a rung is trained."""
 
+    batch_rule: Literal["tokens", "params"] = "tokens"
+    """tokens: ladder.recipe.batch_sequences; params: ladder.recipe.batch_sequences_by_params."""
     batch_divisor: float = Field(60, ge=1e-3, le=1e9)
-    """Batch in sequences = sqrt(tokens) / this, see ladder.recipe.batch_sequences."""
+    """tokens: batch in sequences = sqrt(tokens) / this; params: it is a multiple of this."""
+    learning_rate_rule: Literal["width", "params"] = "width"
+    """width: ladder.recipe.learning_rate; params: ladder.recipe.learning_rate_by_params."""
     learning_rate_base: float = Field(0.2, gt=0, le=1e9)
-    """Peak learning rate = this / sqrt(width), see ladder.recipe.learning_rate."""
+    """width: peak = this / sqrt(width); params: peak at 108M parameters and 2048 tokens."""
+    warmup_rule: Literal["share", "params"] = "share"
+    """share: of the steps; params: as many tokens as parameters."""
     warmup: float = Field(0.1, ge=0, lt=1)
     """Share of the steps in which the learning rate rises linearly from 0."""
-    schedule: Literal["linear", "cosine"] = "linear"
-    """How the learning rate falls after warm-up."""
+    schedule: Literal["linear", "cosine", "wsd"] = "linear"
+    """How the learning rate falls after warm-up. wsd: warm-up, stable, decay, in which one trunk a
+    size gives every multiple."""
+    decay: float = Field(0.2, gt=0, le=1)
+    """wsd: share of a rung's steps in which the rate falls (arXiv 2405.18392)."""
     final_learning_rate: float = Field(0.0, ge=0, le=1)
     """Learning rate at the end, as a share of the peak."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for the matrices of the blocks, AdamW for embedding, head and vectors."""
+    muon: Muon = Muon()
     betas: tuple[Share, Share] = (0.9, 0.95)
     """AdamW's betas (arXiv 2412.04403, code)."""
     eps: float = Field(1e-8, gt=0)
     """AdamW's epsilon."""
     weight_decay: float = Field(0.1, ge=0)
-    """AdamW's decay, on matrices except embeddings."""
+    """Decay of the weights, on matrices except embeddings."""
+    decay_vectors: bool = False
+    """Whether norms and biases decay too, as in the published ladder."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest l2 norm of the gradient."""
+    z_loss: float = Field(0.0, ge=0)
+    """Weight of the squared log of the softmax's denominator in the loss; OLMo-2 has 1e-5."""
+
+
+class Execution(Section):
+    """How the arithmetic is done and shared out."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: matrix products in bfloat16, weights and optimizer in fp32."""
+    parallel: Literal["auto", "ddp", "fsdp"] = "auto"
+    """Under torchrun: ddp replicates the model on every rank, fsdp shards it (FSDP2)."""
+    micro_batch: int | None = Field(None, ge=1)
+    """Sequences of one pass of a rank; gradients add up to the global batch. All by default."""
+    activation_checkpointing: bool = False
+    """Compute a block's activations again in the backward pass rather than keep them."""
+    peak_flops: float | None = Field(None, gt=0)
+    """Arithmetic that the hardware could do, FLOPs a second of one device, for MFU; known of some
+    GPUs."""
+    compile: bool = False
+    """Compile the blocks with torch.compile: faster on a GPU, slow to start."""
 
 
 class Evaluation(Section):
@@ -189,6 +219,61 @@ class Predict(Section):
     """Name of a method in predict.methods."""
 
 
+class Resources(Section):
+    """What a rung's job asks of Slurm."""
+
+    nodes: int | None = Field(None, ge=1)
+    """Nodes of a job; 1 by default."""
+    gpus: int | None = Field(None, ge=0)
+    """GPUs of each node, a process for each; 0 by default: one process a node."""
+    cpus: int | None = Field(None, ge=1)
+    """CPU cores of each process; Slurm's default where it is not given."""
+    memory: Annotated[str, Field(pattern=r"^\d+[KMGT]?$")] | None = None
+    """Memory of a node, `64G`; megabytes without a unit; Slurm's default where not given."""
+    time: TimeLimit | None = None
+    """Longest run of a job before it is stopped, saved and queued again: minutes, H:MM:SS,
+    D-HH or D-HH:MM:SS, quoted; the partition's default where it is not given."""
+
+
+class Cluster(Resources):
+    """How rungs become Slurm jobs (`ladder train CONFIG --engine slurm`); changes no result."""
+
+    partition: Line | None = None
+    """Partition; the cluster's default where it is not given."""
+    account: Line | None = None
+    """Account that is charged; the user's default where it is not given."""
+    qos: Line | None = None
+    """Quality of service; the account's default where it is not given."""
+    constraint: Line | None = None
+    """Features that nodes must have, such as `h100&ib`."""
+    signal_seconds: int = Field(300, ge=1, le=65535)
+    """Seconds before the time limit at which a job saves and queues itself again: longer than
+    scoring and saving the largest model take."""
+    extra: tuple[Annotated[str, Field(pattern=r"^--?[A-Za-z][^\x00-\x1f]*$")], ...] = ()
+    """More options of sbatch, put on #SBATCH lines as they are, such as `--mail-type=FAIL`."""
+    setup: tuple[str, ...] = ()
+    """Shell lines that run first, as they are, such as `module load cuda`."""
+    python: Line | None = None
+    """The Python that jobs run; the one that submits them by default."""
+    sizes: dict[Name, Resources] = Field(default_factory=dict)
+    """What rungs of a size ask for instead, such as `1B: {nodes: 2, gpus: 8}`."""
+
+    @model_validator(mode="after")
+    def _time_to_save(self) -> Cluster:
+        for limit in (self.time, *(size.time for size in self.sizes.values())):
+            if limit is not None and limit_seconds(limit) <= self.signal_seconds:
+                raise ValueError(
+                    f"time {limit} is no longer than signal_seconds {self.signal_seconds}"
+                )
+        return self
+
+    def resources(self, size: str) -> Resources:
+        """What a rung of that size asks for."""
+        asked = self.model_dump(include=set(Resources.model_fields))
+        own = self.sizes.get(size, Resources()).model_dump(exclude_none=True)
+        return Resources(**{**asked, **own})
+
+
 class Experiment(Section):
     """One experiment: corpus, models, ladder, targets, recipe, evaluation and prediction."""
 
@@ -196,22 +281,26 @@ class Experiment(Section):
     """Names the runs folder, runs/NAME."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights and of the batches."""
-    corpus: WalksCorpus
+    corpus: AnyCorpus = Field(discriminator="kind")
     model: Model
     ladder: Ladder
     targets: tuple[TargetModel, ...] = ()
     """Models to be predicted."""
     recipe: Recipe = Recipe()
+    execution: Execution = Execution()
     evaluation: Evaluation
     checkpoint_steps: int = Field(200, ge=1)
     """Steps between checkpoints; one more is saved wherever the run is scored."""
     predict: Predict = Predict()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _sizes_known(self) -> Experiment:
-        for size in (*self.ladder.sizes, *(target.size for target in self.targets)):
-            if size not in self.model.sizes:
-                raise ValueError(f"size {size!r} is not among model.sizes")
+        targets = (target.size for target in self.targets)
+        for size in (*self.ladder.sizes, *targets, *self.cluster.sizes):
+            if size not in self.model.sizes and size not in OLMO2_SHAPES:
+                known = ", ".join(OLMO2_SHAPES)
+                raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
         return self
 
 
@@ -253,8 +342,10 @@ def parse_config(document: dict[str, Any], source: str) -> Experiment:
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`key: old -> new` for every setting that differs."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    """`key: old -> new` for every setting that differs; the cluster's change no result."""
+    before, after = (
+        _flat(config.model_dump(mode="json", exclude={"cluster"})) for config in (old, new)
+    )
     keys = [*before, *(k for k in after if k not in before)]
     return [
         f"{k}: {before.get(k, 'absent')} -> {after.get(k, 'absent')}"

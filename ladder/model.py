@@ -1,74 +1,65 @@
-"""Hugging Face models from a config, with exact parameter and FLOP counts.
-
-The counts need no torch; building a model imports it.
-"""
+"""Hugging Face models from a config, with seeded initial weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ladder.config import Model, Shape
+from ladder.config import Model
+from ladder.shapes import Shape
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-def count_params(shape: Shape, vocabulary: int) -> int:
-    """N of an OLMo-2 model: every parameter but the input embedding, the output head included.
-
-    A block has four attention matrices, three of SwiGLU and four norms (after attention and
-    feed-forward, of queries and of keys); one norm and the head follow the last block.
-    """
-    d, h = shape.width, shape.hidden
-    return shape.layers * (4 * d * d + 3 * d * h + 4 * d) + d + vocabulary * d
-
-
-def embedding_params(shape: Shape, vocabulary: int) -> int:
-    """Parameters of the input embedding."""
-    return vocabulary * shape.width
-
-
-def flops_per_token(shape: Shape, vocabulary: int, sequence_length: int) -> int:
-    """Training FLOPs per token, 6N + 4 N_embedding + 12 L d S.
-
-    The formula of the published ladder (allenai/OLMo, olmo/model.py): its backward pass counts
-    the input embedding's parameters, its forward pass does not.
-    """
-    attention = 12 * shape.layers * shape.width * sequence_length
-    params = count_params(shape, vocabulary)
-    return 6 * params + 4 * embedding_params(shape, vocabulary) + attention
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def build_model(config: Model, shape: Shape, vocabulary: int, seed: int) -> PreTrainedModel:
-    """An OLMo-2 model with seeded initial weights, fp32, untied."""
+    """A model of the config's architecture with seeded initial weights, fp32, untied."""
     import torch
-    from transformers import Olmo2Config, Olmo2ForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    model = Olmo2ForCausalLM(
-        Olmo2Config(
-            vocab_size=vocabulary,
-            hidden_size=shape.width,
-            intermediate_size=shape.hidden,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.heads,
-            max_position_embeddings=config.sequence_length,
-            tie_word_embeddings=False,
-            use_cache=False,
-            pad_token_id=None,
-            bos_token_id=None,
-            eos_token_id=None,
-        )
-    )
+    model = AutoModelForCausalLM.from_config(hugging_face_config(config, shape, vocabulary))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for weight in model.parameters():
             if weight.ndim < 2:
                 continue
+            if config.init == "normal":
+                std = config.init_std
+                torch.nn.init.trunc_normal_(
+                    weight, 0.0, std, -3 * std, 3 * std, generator=generator
+                )
+                continue
             std = weight.shape[1] ** -0.5
-            if name.endswith("embed_tokens.weight"):
+            if weight is model.get_input_embeddings().weight:
                 std = config.embedding_std
-            elif name.endswith("lm_head.weight"):
+            elif weight is model.get_output_embeddings().weight:
                 std *= config.head_scale
             weight.normal_(0, std, generator=generator)
     return model
+
+
+def hugging_face_config(config: Model, shape: Shape, vocabulary: int) -> PretrainedConfig:
+    """The Hugging Face config of a size; biases and norms keep their own initial values."""
+    from transformers import AutoConfig
+
+    options: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": shape.width,
+        "intermediate_size": shape.hidden,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "max_position_embeddings": config.sequence_length,
+        "tie_word_embeddings": False,
+        "use_cache": False,
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
+    }
+    if config.architecture == "gpt_neox":
+        options["layer_norm_eps"] = config.norm_eps
+    else:
+        options["num_key_value_heads"] = shape.keys
+        options["rms_norm_eps"] = config.norm_eps
+    if config.architecture == "qwen3":
+        options["head_dim"] = shape.width // shape.heads
+    return AutoConfig.for_model(config.architecture, **options)

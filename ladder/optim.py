@@ -1,7 +1,8 @@
-"""Optimizers and their parameter groups."""
+"""Optimizers and their parameter groups: AdamW, or Muon for the matrices of the blocks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,23 +11,66 @@ from ladder.config import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
+    from transformers import PreTrainedModel
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; weight decay on matrices except the input embedding, none on norms."""
+@dataclass(frozen=True)
+class Optimizers:
+    """What steps together; each has its learning rate as a multiple of the schedule's."""
+
+    parts: tuple[torch.optim.Optimizer, ...]
+    scales: tuple[float, ...]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=True)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of every group."""
+        for part, scale in zip(self.parts, self.scales, strict=True):
+            for group in part.param_groups:
+                group["lr"] = rate * scale
+
+    def step(self) -> None:
+        """Change the weights."""
+        for part in self.parts:
+            part.step()
+
+
+def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
+    """The recipe's optimizers for a model's parameters.
+
+    Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
+    muon AdamW keeps embedding, head and vectors.
+    """
+    embedding = model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for name, weight in model.named_parameters():
-        is_matrix = weight.ndim >= 2 and "embed_tokens" not in name
-        (decayed if is_matrix else plain).append(weight)
+    for weight in model.parameters():
+        if weight is embedding:
+            plain.append(weight)
+        elif weight.ndim < 2:
+            (decayed if recipe.decay_vectors else plain).append(weight)
+        elif recipe.optimizer == "muon" and weight is not head:
+            matrices.append(weight)
+        else:
+            decayed.append(weight)
     groups = [
         {"params": decayed, "weight_decay": recipe.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every group."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    adamw = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
+    if not matrices:
+        return Optimizers((adamw,), (1.0,))
+    muon = torch.optim.Muon(
+        matrices,
+        lr=0.0,
+        weight_decay=recipe.weight_decay,
+        momentum=recipe.muon.momentum,
+        ns_steps=recipe.muon.ns_steps,
+        adjust_lr_fn=recipe.muon.adjust_lr_fn,
+    )
+    return Optimizers((adamw, muon), (1.0, recipe.muon.learning_rate_scale))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from evaluation.files import InputError, write_json, write_text
 from evaluation.records import write_observations
 from ladder.config import Experiment
-from ladder.corpora.walks import Walks
+from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
 from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
@@ -67,7 +68,7 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
         TwoStage(config.predict.method),
         observations,
         plan.as_targets(),
-        Walks(config.corpus).entropy_rate,
+        open_corpus(config.corpus, runs.corpus).entropy_rate,
     )
     rows = (result.audit or Audit(())).frame()
     write_text(runs.audit, rows.to_csv(index=False))
@@ -84,15 +85,26 @@ def train(
     rungs: Sequence[str] = (),
     workers: int | None = None,
     watch: Callable[[RunsFolder, Plan], None] | None = None,
+    engine: Literal["local", "here"] = "local",
 ) -> Trained:
-    """Train every run that has not finished, or those named."""
+    """Train every run that has not finished, or those named: side by side, or in this process."""
     plan, runs = make_plan(config), RunsFolder(path)
     check(config, plan, workers)
     wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
     if pending:
-        from ladder.cluster import train_local
+        from ladder.cluster import train_here, train_local
 
-        train_local(config, pending, runs, lambda: watch(runs, plan) if watch else None, workers)
+        # Other processes train the others, and tell of them.
+        told = Plan(tuple(pending), ()) if engine == "here" else plan
+
+        def tell() -> None:
+            if watch:
+                watch(runs, told)
+
+        if engine == "here":
+            train_here(config, pending, runs, tell)
+        else:
+            train_local(config, pending, runs, tell, workers)
     return Trained(runs, tuple(pending))

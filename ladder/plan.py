@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evaluation.files import InputError
 from ladder import recipe
-from ladder.config import Experiment, Shape
-from ladder.model import count_params, embedding_params, flops_per_token
+from ladder.config import Experiment, TargetModel
+from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 from predict.task_fit import Target
 
 
@@ -123,7 +123,7 @@ def make_plan(config: Experiment) -> Plan:
         for size in config.ladder.sizes
         for multiple in config.ladder.multiples
     )
-    targets = tuple(_rung(config, t.size, t.multiple, "target", t.train) for t in config.targets)
+    targets = tuple(_target(config, target) for target in config.targets)
     seen: set[str] = set()
     for rung in (*rungs, *targets):
         if rung.name in seen:
@@ -132,18 +132,62 @@ def make_plan(config: Experiment) -> Plan:
     return Plan(rungs, targets)
 
 
+def _target(config: Experiment, target: TargetModel) -> Rung:
+    """A target: as a rung, but for what it brings of its own."""
+    rung = _rung(config, target.size, target.multiple or 1.0, "target", target.train)
+    tokens = target.tokens or rung.tokens
+    sequences = target.batch_sequences or _sequences(config, rung.params, tokens)
+    steps = recipe.steps(tokens, sequences * rung.sequence_length)
+    warmup = target.warmup_steps
+    if warmup is None:
+        warmup = _warmup(config, rung.params, sequences * rung.sequence_length, steps)
+    return replace(
+        rung,
+        name=target.name or rung.name,
+        tokens=tokens,
+        flops=float(rung.flops_per_token * tokens),
+        flops_6nd=6.0 * rung.params * tokens,
+        batch_sequences=sequences,
+        learning_rate=target.learning_rate or rung.learning_rate,
+        warmup_steps=warmup,
+        steps=steps,
+    )
+
+
+def _sequences(config: Experiment, params: int, tokens: int) -> int:
+    if config.recipe.batch_rule == "params":
+        return recipe.batch_sequences_by_params(
+            params, config.model.sequence_length, config.recipe.batch_divisor
+        )
+    return recipe.batch_sequences(tokens, config.recipe.batch_divisor)
+
+
+def _warmup(config: Experiment, params: int, batch_tokens: int, steps: int) -> int:
+    if config.recipe.warmup_rule == "params":
+        return recipe.warmup_steps_by_params(params, batch_tokens)
+    return recipe.warmup_steps(steps, config.recipe.warmup)
+
+
+def _learning_rate(config: Experiment, params: int, width: int) -> float:
+    base = config.recipe.learning_rate_base
+    if config.recipe.learning_rate_rule == "params":
+        return recipe.learning_rate_by_params(params, config.model.sequence_length, base)
+    return recipe.learning_rate(width, base)
+
+
 def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool) -> Rung:
-    shape, model = config.model.sizes[size], config.model
-    params = count_params(shape, config.corpus.nodes)
+    model, vocabulary = config.model, config.corpus.vocabulary_size
+    shape = model.shape(size)
+    params = count_params(shape, vocabulary, model.architecture)
     tokens = recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
     if tokens < model.sequence_length:
         raise InputError(
             f"{size}-{multiple:g}xC: {tokens} tokens are less than one sequence of "
             f"{model.sequence_length}; raise the multiple or tokens_per_param"
         )
-    sequences = recipe.batch_sequences(tokens, config.recipe.batch_divisor)
+    sequences = _sequences(config, params, tokens)
     steps = recipe.steps(tokens, sequences * model.sequence_length)
-    per_token = flops_per_token(shape, config.corpus.nodes, model.sequence_length)
+    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.architecture)
     return Rung(
         name=f"{size}-{multiple:g}xC",
         role=role,
@@ -151,14 +195,14 @@ def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool
         size=size,
         shape=shape,
         params=params,
-        params_total=params + embedding_params(shape, config.corpus.nodes),
+        params_total=params + embedding_params(shape, vocabulary),
         tokens=tokens,
         flops=float(per_token * tokens),
         flops_6nd=6.0 * params * tokens,
         flops_per_token=per_token,
         batch_sequences=sequences,
         sequence_length=model.sequence_length,
-        learning_rate=recipe.learning_rate(shape.width, config.recipe.learning_rate_base),
-        warmup_steps=recipe.warmup_steps(steps, config.recipe.warmup),
+        learning_rate=_learning_rate(config, params, shape.width),
+        warmup_steps=_warmup(config, params, sequences * model.sequence_length, steps),
         steps=steps,
     )

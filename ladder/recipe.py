@@ -19,6 +19,26 @@ def batch_sequences(tokens: int, divisor: float) -> int:
     return max(2, round(math.sqrt(tokens) / divisor))
 
 
+def batch_sequences_by_params(params: int, sequence_length: int, divisor: float) -> int:
+    """Batch in sequences, 160 (N / 108M)^(2/3) of 2048 tokens, rounded to multiples of `divisor`.
+
+    The rule of the published ladder (allenai/OLMo-ladder, after arXiv 2406.19146); its tokens do
+    not depend on the sequence length.
+    """
+    sequences = 160 * (params / 108e6) ** (2 / 3) * 2048 / sequence_length
+    return max(1, int(round(sequences / divisor) * divisor))
+
+
+def learning_rate_by_params(params: int, sequence_length: int, base: float = 0.0047) -> float:
+    """Peak learning rate, `base` (N / 108M)^(-1/3) at 2048 tokens a sequence, a quarter at 4096.
+
+    The rule of the published ladder (allenai/OLMo-ladder, after arXiv 2406.19146). It gives the
+    factor for 4096 only; in between and beyond we take the square that goes through both.
+    """
+    rate: float = base * (params / 108e6) ** (-1 / 3) * (2048 / sequence_length) ** 2
+    return rate
+
+
 def learning_rate(width: int, base: float) -> float:
     """Peak learning rate, falling as one over the square root of the width.
 
@@ -38,15 +58,36 @@ def warmup_steps(total: int, share: float) -> int:
     return round(total * share)
 
 
+def warmup_steps_by_params(params: int, batch_tokens: int) -> int:
+    """Steps in which as many tokens are read as there are parameters (allenai/OLMo-ladder)."""
+    return round(params / batch_tokens)
+
+
+def decay_steps(total: int, share: float) -> int:
+    """Steps of a rung in which the learning rate falls under wsd, at least one."""
+    return max(1, round(total * share))
+
+
 def scheduled(
-    step: int, total: int, warmup: int, peak: float, schedule: str, final: float
+    step: int,
+    total: int,
+    warmup: int,
+    peak: float,
+    schedule: str,
+    final: float,
+    decay: float = 1.0,
 ) -> float:
     """Learning rate of optimizer step 1..total: linear rise, then linear or cosine fall.
 
-    `final` is the last step's rate as a share of the peak.
+    `final` is the last step's rate as a share of the peak. Under wsd the rate stays at the peak
+    until the last `decay` of the steps, in which it falls linearly.
     """
     if step <= warmup:
         return peak * step / warmup
+    if schedule == "wsd":
+        begin = max(warmup, total - decay_steps(total, decay))
+        progress = max(0, step - begin) / max(1, total - begin)
+        return peak * (final + (1 - final) * (1 - progress))
     progress = (step - warmup) / max(1, total - warmup)
     left = 1 - progress if schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
     return peak * (final + (1 - final) * left)

@@ -26,7 +26,7 @@ from evaluation.records import read_observations
 from evaluation.store import Store
 from evaluation.tasks import read_task, write_task
 from ladder.config import Experiment, differences, dump_config, load_config
-from ladder.corpora.walks import Walks
+from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung
 
 STATES = ("running", "failed", "finished")
@@ -193,10 +193,16 @@ class RunsFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.tasks = path / "tasks"
+        self.corpus = path / "corpus"
         self.observations = path / "observations.parquet"
         self.predictions = path / "predictions.json"
         self.audit = path / "audit.csv"
         self.report = path / "report.html"
+
+    @property
+    def task_files(self) -> list[Path]:
+        """The tasks that rungs are scored on as they train."""
+        return sorted(self.tasks.glob("*.jsonl"))
 
     def rung(self, name: str) -> RungFolder:
         """The folder of one rung."""
@@ -219,7 +225,7 @@ class RunsFolder:
                 f"{self.path}: is not empty and holds no config.yaml; give another --runs"
             )
         else:
-            tasks = Walks(config.corpus).tasks()
+            tasks = open_corpus(config.corpus, self.corpus).tasks()
             try:
                 self.tasks.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError, PermissionError) as error:
@@ -230,8 +236,8 @@ class RunsFolder:
             for task in tasks:
                 write_task(task, self.tasks)
             write_text(self.config, dump_config(config))
-        for planned in config.corpus.tasks:
-            read_task(self.tasks / f"{planned.name}.jsonl")
+        for path in self.task_files:
+            read_task(path)
 
     def load_config(self) -> Experiment:
         """The config that the folder was made from."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from evaluation.choices import ChoiceScores
 from evaluation.encoding import EncodedTask
@@ -20,8 +21,7 @@ from evaluation.store import Store
 from evaluation.suites import Selection, result_rows
 from evaluation.text_scores import TextScores, text_row
 from evaluation.texts import score_text
-from ladder.config import WALKS_VALIDATION
-from ladder.corpora.walks import Walks
+from ladder.corpora import Array, Corpus, Tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,36 +32,53 @@ Watch = Callable[[str], Callable[[float], None]]
 
 def score_rung(
     base: Mapping[str, Any],
-    corpus: Walks,
+    corpus: Corpus,
     length: int,
     model: PreTrainedModel,
     tasks: Sequence[EncodedTask],
     store: Store | None,
+    ranks: Ranks = ONE,
 ) -> list[dict[str, Any]]:
     """Rows of the observations table: `base` with the held-out loss and each task's scores.
 
     `length` is the tokens of a training sequence; the score of every choice is kept in `store`.
     """
-    loss = _validation_loss(corpus, length, model)
-    rows = [{**base, "task": WALKS_VALIDATION, "loss": loss, "loss_unit": "nats/token"}]
+    loss = corpus.validation_loss(ModelScorer(model), length)
+    rows = [{**base, "task": corpus.validation, "loss": loss, "loss_unit": "nats/token"}]
     if store is not None:
         store.claim()
     for encoded in tasks:
-        scores = score_task(model, encoded)
+        scores = score_task(model, encoded, ranks=ranks)
         if store is not None:
             store.write(scores)
         rows.append({**base, **score_row(encoded.task, scores)})
     return rows
 
 
-def _validation_loss(corpus: Walks, length: int, model: PreTrainedModel) -> float:
+class ModelScorer:
+    """A model as a corpus sees it when it measures the held-out loss."""
 
-    def log_probabilities(walks: np.ndarray) -> np.ndarray:
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+
+    def log_probabilities(self, tokens: Tokens) -> Array:
+        """Log-probabilities (B, T, V), nats, of what follows each of the tokens (B, T)."""
         with torch.inference_mode():
-            logits = model(input_ids=torch.from_numpy(walks).to(model.device)).logits
+            logits = self.model(input_ids=self._ids(tokens)).logits
             return np.asarray(torch.log_softmax(logits.double(), dim=-1).cpu().numpy())
 
-    return corpus.validation_loss(log_probabilities, length)
+    def nats(self, tokens: Tokens) -> Array:
+        """Loss (B, T - 1), nats, of every token (B, T) but the first of each row."""
+        ids = self._ids(tokens)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids[:, :-1]).logits.float()  # (B, T - 1, V)
+            loss = functional.cross_entropy(
+                logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none"
+            )
+        return np.asarray(loss.view(len(ids), -1).double().cpu().numpy())
+
+    def _ids(self, tokens: Tokens) -> torch.Tensor:
+        return torch.from_numpy(tokens).to(self.model.device)
 
 
 def score_model(

@@ -13,7 +13,7 @@ from evaluation.files import InputError
 from evaluation.records import read_observations, write_observations
 from evaluation.tasks import read_task
 from ladder.config import Experiment
-from ladder.corpora.walks import Walks
+from ladder.corpora import open_corpus
 from ladder.plan import Rung, make_plan
 from ladder.runs import RungFolder, RunsFolder
 
@@ -85,7 +85,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, loaded: LoadedModel) -> list[dic
     config, rung = checkpoint.runs.config, checkpoint.rung
     tasks = [loaded.encode(read_task(path)) for path in checkpoint.runs.task_files]
     base = rung.observed(checkpoint.step, config.seed)
-    corpus = Walks(config.corpus)
+    corpus = open_corpus(config.corpus, checkpoint.runs.folder.corpus)
     return score_rung(base, corpus, rung.sequence_length, loaded.model, tasks, None)
 
 

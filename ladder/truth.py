@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ladder.config import WALKS_VALIDATION
+from ladder.corpora.settings import WALKS_VALIDATION
 from predict.audit import Audit
 from predict.two_stage import TwoStage
 

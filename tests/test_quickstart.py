@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from evaluation.records import read_observations
-from ladder.config import WALKS_VALIDATION, load_config
+from ladder.config import load_config
+from ladder.corpora.settings import WALKS_VALIDATION
 from ladder.corpora.walks import Walks
 from ladder.truth import check_truth
 from predict import Audit, TwoStage, audit

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tyro import conf
 
@@ -11,7 +12,10 @@ from evaluation.files import InputError
 from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
 
 if TYPE_CHECKING:
+    from ladder.config import Experiment
+    from ladder.plan import Plan
     from ladder.runs import RunsFolder
+    from ladder.slurm import Job
 
 
 def run(
@@ -116,6 +120,8 @@ def train(
     runs: Path | None = None,
     set: conf.UseAppendAction[Names] = (),
     workers: int | None = None,
+    engine: Literal["local", "here", "slurm"] = "local",
+    dry_run: Flag = False,
 ) -> None:
     """Train every rung that has not finished, or those named with --rung.
 
@@ -125,22 +131,60 @@ def train(
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE; may be repeated.
         workers: Runs trained side by side; one a core by default.
+        engine: local trains side by side on this machine; here one after another in this process,
+            which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
+            a rung as the config's section cluster says, and one for the report.
+        dry_run: Print the jobs' scripts; write and submit nothing.
     """
-    from ladder import pipeline, tables
+    from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import watching
 
+    if dry_run and engine != "slurm":
+        raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
+    if workers is not None and engine != "local":
+        raise InputError(f"--workers {workers}: goes with --engine local")
     experiment = load_config(config, set)
-    with watching(make_plan(experiment)) as watch:
-        trained = pipeline.train(
-            experiment, _folder(runs, experiment.name).path, rung, workers, watch
-        )
+    planned, folder = make_plan(experiment), _folder(runs, experiment.name)
+    if engine == "slurm":
+        _submit(experiment, planned, rung, folder, dry_run)
+        return
+    signals = stopping.on_signals() if engine == "here" else nullcontext()
+    try:
+        with signals, watching(planned) as watch:
+            trained = pipeline.train(experiment, folder.path, rung, workers, watch, engine)
+    except stopping.Stopped as stop:
+        tables.note(f"stopped as asked, {stop}; the same command goes on from here")
+        raise SystemExit(stopping.STOPPED_STATUS) from None
     tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
+def _submit(
+    config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder, dry_run: bool
+) -> None:
+    from ladder import pipeline, slurm, tables
+
+    pipeline.check(config, plan)
+    if dry_run:
+        print(slurm.dry_run(config, plan, rungs, folder), end="")
+        return
+    done = slurm.submit(config, plan, rungs, folder)
+    for name, job in done.submitted.items():
+        print(f"{name}: job {job}")
+    for name, job in done.queued.items():
+        tables.note(f"{name}: left out, in the queue as job {job}")
+    if done.finished:
+        tables.note(f"left out, finished: {', '.join(done.finished)}")
+    if not done.submitted:
+        tables.note("nothing to submit")
+    tables.note(f"`ladder status {folder.path}` tells how they fare")
+
+
 def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
-    """Finished, running, failed and pending runs; loss, tokens a second and time left.
+    """Finished, running, queued, failed and pending runs; loss, tokens a second and time left.
+
+    Where `ladder train --engine slurm` submitted them, the queue is read too.
 
     Args:
         runs: A runs folder, such as runs/quickstart.
@@ -149,20 +193,29 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
     """
     from dataclasses import asdict
 
-    from ladder import tables
+    from ladder import slurm, tables
     from ladder.plan import make_plan
     from ladder.runs import RunsFolder
 
     tables.check_out(out)
     folder = RunsFolder(runs)
-    statuses = folder.statuses(make_plan(folder.load_config()))
-    rows = [asdict(s) for s in statuses]
+    planned = make_plan(folder.load_config())
+    try:
+        jobs = slurm.jobs(folder)
+    except InputError as error:
+        tables.note(f"without the queue's word: {error}")
+        jobs = {}
+    statuses = [
+        slurm.with_job(s, jobs.get(s.name), planned.run(s.name)) for s in folder.statuses(planned)
+    ]
+    ids = {name: job.id for name, job in jobs.items()}
+    rows = [{**asdict(s), "job": ids.get(s.name)} for s in statuses]
     tables.emit({"version": 1, "runs": rows}, rows, json, out)
     if json:
         return
     tables.show(
         str(runs),
-        ("run", "state", "step", "loss", "tokens/s", "time left"),
+        ("run", "state", "step", "loss", "tokens/s", "time left", *(("job",) if jobs else ())),
         [
             (
                 s.name,
@@ -171,10 +224,20 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
                 "" if s.loss is None else f"{s.loss:.4f}",
                 "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
                 tables.duration(s.seconds_left),
+                *((_job(jobs.get(s.name)),) if jobs else ()),
             )
             for s in statuses
         ],
     )
+    if slurm.REPORT in jobs:
+        tables.note(f"report: job {_job(jobs[slurm.REPORT])}")
+
+
+def _job(job: Job | None) -> str:
+    if job is None:
+        return ""
+    waits = job.reason if job.state == "PENDING" else ""
+    return f"{job.id} ({waits})" if waits else job.id
 
 
 def report(

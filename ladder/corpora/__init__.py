@@ -1,1 +1,67 @@
-"""Token streams and the tasks that belong to them."""
+"""Where tokens come from: every kind of corpus behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.tasks import Task
+from ladder.corpora.settings import TextCorpus, WalksCorpus
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+Tokens = NDArray[np.int64]
+Array = NDArray[np.float64]
+
+
+class Scorer(Protocol):
+    """A model as a corpus sees it when it measures the held-out loss."""
+
+    def log_probabilities(self, tokens: Tokens) -> Array:
+        """Log-probabilities (B, T, V), nats, of what follows each of the tokens (B, T)."""
+
+    def nats(self, tokens: Tokens) -> Array:
+        """Loss (B, T - 1), nats, of every token (B, T) but the first of each row."""
+
+
+class Corpus(Protocol):
+    """Tokens to train on, what to be scored on, and what is known of them."""
+
+    vocabulary: int
+    """Tokens that a model of it must know."""
+    validation: str
+    """Name of the held-out loss in the observations table, nats per token."""
+
+    @property
+    def entropy_rate(self) -> float | None:
+        """The loss, nats per token, that no model can fall below, where it is known."""
+
+    def prepare(self) -> None:
+        """Do once, before any rung trains, what takes long: tokenise. Resumes where it was."""
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The tokenizer that is saved with every checkpoint."""
+
+    def tasks(self) -> list[Task]:
+        """The tasks that belong to the corpus, to be written into the runs folder."""
+
+    def batch(self, seed: int, step: int, sequences: int, length: int) -> Tokens:
+        """Sequences of `length` tokens, (B, T): a pure function of its arguments."""
+
+    def validation_loss(self, scorer: Scorer, length: int) -> float:
+        """Held-out loss, nats per token, of a model on sequences of `length` tokens."""
+
+
+def open_corpus(config: WalksCorpus | TextCorpus, folder: Path) -> Corpus:
+    """The corpus of a config; `folder` is where it may keep what it makes, such as shards."""
+    if isinstance(config, WalksCorpus):
+        from ladder.corpora.walks import Walks
+
+        return Walks(config)
+    from ladder.corpora.text import Text
+
+    return Text(config, folder)

@@ -8,7 +8,6 @@ through the ladder instead of collapsing once the graph fits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,10 +16,12 @@ from numpy.typing import NDArray
 
 from evaluation.files import InputError
 from evaluation.tasks import Item, Task
-from ladder.config import WalksCorpus, WalkTask
+from ladder.corpora.settings import WALKS_VALIDATION, WalksCorpus, WalkTask
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    from ladder.corpora import Scorer
 
 Tokens = NDArray[np.int64]
 Array = NDArray[np.float64]
@@ -32,6 +33,10 @@ class Walks:
     def __init__(self, config: WalksCorpus) -> None:
         self.config = config
         self.vocabulary = config.nodes
+        self.validation = WALKS_VALIDATION
+
+    def prepare(self) -> None:
+        """Nothing: walks are made as they are needed."""
 
     @cached_property
     def transition(self) -> Array:
@@ -69,18 +74,18 @@ class Walks:
         """Walks of `length` nodes from a stationary start, (B, T): a function of (seed, step)."""
         return self._walk(np.random.default_rng([seed, step]), sequences, length)
 
-    def validation_loss(self, log_probabilities: Callable[[Tokens], Array], length: int) -> float:
+    def validation_loss(self, scorer: Scorer, length: int) -> float:
         """Expected cross-entropy, nats per token, of a model on held-out walks of `length` nodes.
 
-        `log_probabilities` maps tokens (B, T) to (B, T, V). At each position the expectation over
-        the next node is taken under the true transition matrix, and the walks' own mean entropy
-        is replaced by the exact rate: what is left of sampling noise is that of the divergence.
+        At each position the expectation over the next node is taken under the true transition
+        matrix, and the walks' own mean entropy is replaced by the exact rate: what is left of
+        sampling noise is that of the divergence.
         """
         rng = np.random.default_rng([self.config.seed, 1])
         walks = self._walk(rng, self.config.validation_walks, length)
         divergence, positions = 0.0, 0
         for part in np.array_split(walks, max(1, walks.size // 8192)):
-            cross = -(self.transition[part] * log_probabilities(part)).sum(axis=-1)
+            cross = -(self.transition[part] * scorer.log_probabilities(part)).sum(axis=-1)
             divergence += float((cross - self.row_entropy[part]).sum())
             positions += part.size
         return self.entropy_rate + divergence / positions
@@ -89,14 +94,15 @@ class Walks:
         """The config's tasks; raises InputError where the graph has too few fitting items."""
         return [self._task(i, task) for i, task in enumerate(self.config.tasks)]
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> PreTrainedTokenizerFast:
         """A word tokenizer: a node's word is its number in hexadecimal."""
         from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
 
         words = {self._word(node): node for node in range(self.config.nodes)}
         tokenizer = Tokenizer(models.WordLevel(words, unk_token=None))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        return tokenizer
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
     @cached_property
     def _cumulative(self) -> Array:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ladder.config import Model, Shape, load_config
-from ladder.model import build_model, count_params, embedding_params, flops_per_token
+from ladder.config import Model, load_config
+from ladder.model import build_model
+from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 
 PUBLISHED = {
     "190M": (12, 768, 12, 3072, 190_354_176, 1_903_391_232),

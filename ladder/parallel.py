@@ -1,0 +1,121 @@
+"""One rung on all ranks of torchrun: replicated (DDP) or sharded (FSDP2); alone without them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+from ladder.config import Execution
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Kind = Literal["none", "ddp", "fsdp"]
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """One process among those that train a rung together."""
+
+    rank: int
+    world: int
+    kind: Kind
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes files and words."""
+        return self.rank == 0
+
+    def rows(self, sequences: int) -> slice:
+        """The rank's rows of a global batch; ranks differ by at most one."""
+        base, more = divmod(sequences, self.world)
+        begin = self.rank * base + min(self.rank, more)
+        return slice(begin, begin + base + (self.rank < more))
+
+    def shard(self, model: PreTrainedModel, execution: Execution) -> None:
+        """Put the model on this rank's device; under FSDP2 a share of each of its parts."""
+        model.to(self.device)
+        if self.kind != "fsdp":
+            return
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        mesh = init_device_mesh(self.device.type, (self.world,))
+        policy = MixedPrecisionPolicy()
+        if execution.precision == "bf16":
+            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32)
+        # The head apart from the rest, since the loss calls it part by part.
+        for part in (*blocks(model), model.base_model, model.get_output_embeddings()):
+            fully_shard(part, mesh=mesh, mp_policy=policy)
+
+    def replicate(self, loss: nn.Module) -> nn.Module:
+        """The module whose gradients the ranks average."""
+        return DistributedDataParallel(loss) if self.kind == "ddp" else loss
+
+    @contextmanager
+    def accumulating(self, model: nn.Module, last: bool) -> Iterator[None]:
+        """Around one micro-batch: ranks exchange gradients after the last one only."""
+        for part in model.modules() if self.kind == "fsdp" else ():
+            if isinstance(part, FSDPModule):
+                part.set_requires_gradient_sync(last, recurse=False)
+        quiet: Any = nullcontext() if last or self.kind != "ddp" else model.no_sync()
+        with quiet:
+            yield
+
+    def clip(self, model: nn.Module, most: float) -> float:
+        """Clip the gradient of all ranks together; returns its l2 norm before."""
+        norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+        whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        return float(whole.item())
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over ranks, on the CPU."""
+        if self.world > 1:
+            value = value.to(self.device)
+            distributed.all_reduce(value)
+        return value.cpu()
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so."""
+        return flag if self.world == 1 else bool(self.sum(torch.tensor(float(flag))) > 0)
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        if self.world > 1:
+            distributed.barrier()
+
+
+def blocks(model: PreTrainedModel) -> list[nn.Module]:
+    """The transformer blocks of a model: the longest list of modules in it."""
+    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
+@contextmanager
+def joined(execution: Execution) -> Iterator[Parallel]:
+    """Join the processes that torchrun started, if any, each on a device of its own."""
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    name = execution.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name, local) if name == "cuda" else torch.device(name)
+    if world == 1:
+        yield Parallel(0, 1, "none", device)
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        kind: Kind = "ddp" if execution.parallel == "auto" else execution.parallel
+        yield Parallel(distributed.get_rank(), world, kind, device)
+    finally:
+        distributed.destroy_process_group()

@@ -1,0 +1,434 @@
+"""Slurm's scripts as text, and submitting them to a Slurm that is scripted here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from evaluation.files import InputError
+from ladder import slurm
+from ladder.cli import main
+from ladder.config import differences, limit_seconds, load_config
+from ladder.plan import make_plan
+from ladder.runs import Progress, RunsFolder
+
+FAKES = {
+    "sbatch": """
+echo "$@" >>"$FAKE/sbatch.log"
+case "$*" in *"$(cat "$FAKE/refused")") echo 'sbatch: error: invalid partition' >&2; exit 1;; esac
+id=$(($(wc -l <"$FAKE/sbatch.log") + 100))
+echo "$id|PENDING|Priority" >>"$FAKE/queue"
+echo "$id;somewhere"
+""",
+    "squeue": """
+if [ -e "$FAKE/closed" ]; then echo 'squeue: error: Connection refused' >&2; exit 1; fi
+if [ ! -s "$FAKE/queue" ]; then echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1; fi
+cat "$FAKE/queue"
+""",
+    "scancel": 'echo "$@" >>"$FAKE/scancel.log"',
+}
+
+
+class Fake:
+    """What the scripted Slurm keeps: a queue, and what it was asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "refused").write_text("nothing")
+
+    def lines(self, name: str) -> list[str]:
+        path = self.path / name
+        return path.read_text().splitlines() if path.is_file() else []
+
+    def queue(self, *lines: str) -> None:
+        (self.path / "queue").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, body in FAKES.items():
+        (folder / name).write_text(f"#!/bin/bash\n{body}")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("FAKE", str(folder))
+    return Fake(folder)
+
+
+def scripts(config: Path, path: Path, *sets: str) -> dict[str, str]:
+    experiment = load_config(str(config), sets)
+    return slurm.scripts(experiment, make_plan(experiment), (), RunsFolder(path))
+
+
+def options(script: str) -> dict[str, str]:
+    """The #SBATCH lines, read as a shell would."""
+    lines = [line[8:] for line in script.splitlines() if line.startswith("#SBATCH ")]
+    pairs = [" ".join(shlex.split(line)).removeprefix("--").partition("=") for line in lines]
+    return {key: value for key, _, value in pairs}
+
+
+def test_a_script_says_what_the_cluster_section_says(tiny_config: Path, tmp_path: Path) -> None:
+    script = scripts(
+        tiny_config,
+        tmp_path / "runs",
+        'cluster={partition: big, account: me, qos: low, constraint: "a&b", time: "2-00:30:00", '
+        "cpus: 4, memory: 64G, signal_seconds: 120, extra: [--mail-type=FAIL], "
+        "setup: [module load cuda, source venv/bin/activate], python: /opt/python}",
+    )["a-1xC"]
+    assert options(script) == {
+        "job-name": "tiny.a-1xC",
+        "partition": "big",
+        "account": "me",
+        "qos": "low",
+        "constraint": "a&b",
+        "time": "2-00:30:00",
+        "nodes": "1",
+        "ntasks-per-node": "1",
+        "cpus-per-task": "4",
+        "mem": "64G",
+        "open-mode": "append",
+        "requeue": "",
+        "signal": "B:USR1@120",
+        "output": f"{tmp_path}/runs/a-1xC/slurm-%j.out",
+        "mail-type": "FAIL",
+    }
+    runs = tmp_path / "runs"
+    train = f"train {runs}/config.yaml --rung a-1xC --runs {runs} --engine here &\n"
+    assert f"\n/opt/python -P -m ladder.cli {train}" in script
+    assert script.index("module load cuda\n") < script.index("source venv") < script.index(train)
+    assert "srun" not in script
+    assert '[ "$status" -eq 85 ]' in script
+
+
+def test_a_bare_config_asks_for_one_node_and_nothing_else(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    found = options(scripts(tiny_config, tmp_path)["a-1xC"])
+    assert set(found) == {
+        "job-name",
+        "nodes",
+        "ntasks-per-node",
+        "open-mode",
+        "requeue",
+        "signal",
+        "output",
+    }
+
+
+def test_a_size_overrides_what_it_names(tiny_config: Path, tmp_path: Path) -> None:
+    found = scripts(
+        tiny_config,
+        tmp_path,
+        'cluster={gpus: 1, cpus: 6, time: "60", sizes: {big: {nodes: 2, gpus: 4, time: "1-0"}}}',
+    )
+    assert options(found["c-4xC"])["gpus-per-node"] == "1"
+    assert "srun" not in found["c-4xC"]
+    big = options(found["big-4xC"])
+    asked = {k: big[k] for k in ("nodes", "gpus-per-node", "ntasks-per-node", "time")}
+    assert asked == {"nodes": "2", "gpus-per-node": "4", "ntasks-per-node": "4", "time": "1-0"}
+    assert big["cpus-per-task"] == "6"
+    assert "srun --nodes=2 --ntasks-per-node=4 --cpus-per-task=6 " in found["big-4xC"]
+    assert "export WORLD_SIZE=8 LOCAL_WORLD_SIZE=4\n" in found["big-4xC"]
+
+
+def test_the_costliest_is_first_and_the_report_last(tiny_config: Path, tmp_path: Path) -> None:
+    experiment = load_config(str(tiny_config))
+    flops = {r.name: r.flops for r in make_plan(experiment).runs}
+    names = list(scripts(tiny_config, tmp_path))
+    assert names == [*sorted(flops, key=lambda name: -flops[name]), "report"]
+    report = scripts(tiny_config, tmp_path)["report"]
+    commands = [line for line in report.splitlines() if line and line[0] != "#"]
+    assert [line.split()[4:] for line in commands] == [
+        ["status", str(tmp_path)],
+        ["report", str(tmp_path)],
+    ]
+    assert "gpus-per-node" not in options(report)
+
+
+@pytest.mark.parametrize("name", ["; touch pwned", "$(touch pwned)", "a'b\"c `id` #d %j é"])
+def test_a_folder_with_a_wicked_name_is_only_a_name(
+    tiny_config: Path, tmp_path: Path, name: str
+) -> None:
+    """Bash runs the real script, with stand-ins for Python and Slurm's commands."""
+    runs = tmp_path / name
+    recorder = tmp_path / "python"
+    recorder.write_text(f'#!/bin/bash\nprintf "%s\\n" "$@" >{tmp_path}/said\n')
+    recorder.chmod(0o755)
+    for rung, more in (("a-1xC", ["--rung", "a-1xC"]), ("report", [])):
+        script = scripts(tiny_config, runs, f"cluster.python={recorder}")[rung]
+        subprocess.run(["bash", "-c", script], cwd=tmp_path, check=True)
+        said = (tmp_path / "said").read_text().splitlines()
+        assert set(more) <= set(said)
+        assert str(runs) in said
+        assert not (tmp_path / "pwned").exists()
+        output = options(script)["output"]
+        assert (
+            output.replace("%%", "\0").replace("%j", "7").replace("\0", "%").startswith(str(runs))
+        )
+
+
+def test_a_folder_that_slurm_would_read_otherwise_is_refused(
+    tiny_config: Path, tmp_path: Path
+) -> None:
+    for name in ("a\nb", "a\\b"):
+        with pytest.raises(InputError, match="no backslash, tab or line break"):
+            scripts(tiny_config, tmp_path / name)
+
+
+def test_more_processes_than_sequences_are_refused(tiny_config: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="8 processes are more than the 7 sequences of a batch"):
+        scripts(tiny_config, tmp_path, "cluster={nodes: 2, gpus: 4}")
+
+
+ENDS = "trap 'exit {status}' USR1; echo ready; while :; do sleep 0.05; done"
+
+
+@pytest.mark.parametrize(
+    ("python", "signal", "state", "requeued"),
+    [
+        ("exit 0", False, "RUNNING", False),
+        ("exit 1", False, "RUNNING", False),
+        ("exit 85", False, "RUNNING", True),
+        (ENDS.format(status=85), True, "RUNNING", True),
+        (ENDS.format(status=85), True, "COMPLETING", False),
+        (ENDS.format(status=0), True, "RUNNING", False),
+        ("echo ready; sleep 30", True, "RUNNING", True),
+    ],
+)
+def test_a_job_queues_itself_again_exactly_if_it_was_asked_to_stop(
+    tiny_config: Path,
+    tmp_path: Path,
+    fake: Fake,
+    python: str,
+    signal: bool,
+    state: str,
+    requeued: bool,
+) -> None:
+    recorder = tmp_path / "python"
+    recorder.write_text(f"#!/bin/bash\n{python}\n")
+    recorder.chmod(0o755)
+    (fake.path / "squeue").write_text(f"#!/bin/bash\necho {state}\n")
+    (fake.path / "scontrol").write_text('#!/bin/bash\necho "$@" >>"$FAKE/scontrol.log"\n')
+    (fake.path / "scontrol").chmod(0o755)
+    script = scripts(tiny_config, tmp_path / "runs", f"cluster.python={recorder}")["a-1xC"]
+    job = subprocess.Popen(
+        ["bash", "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SLURM_JOB_ID": "7"},
+    )
+    if signal:
+        assert job.stdout is not None
+        job.stdout.readline()
+        job.send_signal(10)  # USR1
+    job.wait(timeout=20)
+    assert fake.lines("scontrol.log") == (["requeue 7"] if requeued else [])
+
+
+def test_a_dry_run_prints_and_writes_nothing(
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["train", str(tiny_config), "--engine", "slurm", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("#!/bin/bash") == 11
+    assert "--dependency=afterany:<big-4xC>:<c-4xC>:" in said
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["train", str(tiny_config), "--dry-run"]) == 2
+    assert main(["train", str(tiny_config), "--engine", "here", "--workers", "2"]) == 2
+
+
+@pytest.fixture
+def submit(
+    tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    def call(*more: str) -> tuple[int, str, str]:
+        given = ["train", str(tiny_config), "--runs", str(tmp_path / "runs"), "--engine", "slurm"]
+        status = main([*given, *more])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return call
+
+
+def test_jobs_are_submitted_and_kept(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    status, out, _ = submit()
+    assert status == 0
+    assert out.startswith("big-4xC: job 101\nc-4xC: job 102\n")
+    kept = json.loads((tmp_path / "runs" / "slurm" / "jobs.json").read_text())
+    assert kept["version"] == 1
+    assert kept["jobs"]["big-4xC"] == "101"
+    assert kept["jobs"]["report"] == "111"
+    ids = ":".join(str(n) for n in range(101, 111))
+    folder = tmp_path / "runs" / "slurm"
+    assert fake.lines("sbatch.log")[0] == f"--parsable {folder}/big-4xC.sbatch"
+    wait = f"--dependency=afterany:{ids}"
+    assert fake.lines("sbatch.log")[-1] == f"--parsable {wait} {folder}/report.sbatch"
+    assert (tmp_path / "runs" / "a-1xC").is_dir()  # Slurm writes its output there, or nowhere.
+    assert len(list(folder.glob("*.sbatch"))) == 11
+
+
+def test_what_is_queued_or_finished_is_left_out(
+    fake: Fake,
+    submit: Callable[..., tuple[int, str, str]],
+    tiny_config: Path,
+    tmp_path: Path,
+) -> None:
+    submit()
+    config = load_config(str(tiny_config))
+    rung = make_plan(config).run("a-1xC")
+    RunsFolder(tmp_path / "runs").rung("a-1xC").write_manifest(rung, config, "finished")
+    status, out, err = submit("--set", "cluster.partition=other")
+    assert (status, out) == (0, "")
+    assert "big-4xC: left out, in the queue as job 101" in err
+    assert "left out, finished: a-1xC" in err
+    assert "nothing to submit" in err
+    assert len(fake.lines("sbatch.log")) == 11
+    # All but the report and one rung left the queue without finishing.
+    fake.queue("102|RUNNING|None", "111|PENDING|Dependency")
+    status, out, err = submit()
+    assert out.count(": job ") == 9
+    assert "c-4xC: left out, in the queue as job 102" in err
+    assert fake.lines("scancel.log") == ["--state=PENDING 111"]
+    assert fake.lines("sbatch.log")[-1].startswith("--parsable --dependency=afterany:102:112:")
+
+
+def test_named_rungs_come_without_a_report(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]]
+) -> None:
+    status, out, _ = submit("--rung", "a-1xC", "--rung", "b-1xC")
+    assert (status, out) == (0, "b-1xC: job 101\na-1xC: job 102\n")
+    assert submit("--rung", "nobody")[0] == 2
+
+
+def test_a_slurm_that_refuses_is_one_line_and_loses_nothing(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (fake.path / "refused").write_text("c-2xC.sbatch")
+    status, out, err = submit()
+    assert (status, out) == (2, "")
+    assert err == (
+        "ladder: c-2xC: sbatch refused: sbatch: error: invalid partition; submitted before it: "
+        "big-4xC (101), c-4xC (102); the same command submits the rest\n"
+    )
+    kept = json.loads((tmp_path / "runs" / "slurm" / "jobs.json").read_text())
+    assert kept["jobs"] == {"big-4xC": "101", "c-4xC": "102"}
+    (fake.path / "refused").write_text("nothing")
+    status, out, _ = submit()
+    assert status == 0
+    assert out.count(": job ") == 9
+    assert "big-4xC" not in out
+
+
+def test_a_machine_without_slurm_is_told_so(
+    submit: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    status, _, err = submit()
+    assert status == 2
+    assert err.startswith("ladder: sbatch: not found; ")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_queue_that_does_not_answer_lets_nothing_be_submitted_twice(
+    fake: Fake,
+    submit: Callable[..., tuple[int, str, str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    submit()
+    (fake.path / "closed").touch()
+    status, _, err = submit()
+    assert status == 2
+    assert err == "ladder: the queue: squeue refused: squeue: error: Connection refused\n"
+    assert len(fake.lines("sbatch.log")) == 11
+    assert main(["status", str(tmp_path / "runs"), "--json"]) == 0
+    said = capsys.readouterr()
+    assert said.err.startswith("without the queue's word: ")
+    assert {r["state"] for r in json.loads(said.out)["runs"]} == {"pending"}
+
+
+def test_status_reads_the_queue(
+    fake: Fake,
+    submit: Callable[..., tuple[int, str, str]],
+    tiny_config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    submit()
+    config = load_config(str(tiny_config))
+    plan, runs = make_plan(config), RunsFolder(tmp_path / "runs")
+    # Trained on other machines, whose locks are not seen from here.
+    for name in ("c-4xC", "c-2xC"):
+        runs.rung(name).write_manifest(plan.run(name), config, "running")
+        runs.rung(name).write_progress(Progress(10, plan.run(name).steps, 2.0, 1000.0, 0.0))
+    fake.queue("101|PENDING|Priority", "102|RUNNING|None")
+    assert main(["status", str(tmp_path / "runs"), "--json"]) == 0
+    found = {r["name"]: r for r in json.loads(capsys.readouterr().out)["runs"]}
+    assert (found["big-4xC"]["state"], found["big-4xC"]["job"]) == ("queued", "101")
+    assert (found["c-4xC"]["state"], found["c-4xC"]["job"]) == ("running", "102")
+    rung = plan.run("c-4xC")
+    assert found["c-4xC"]["seconds_left"] == (rung.steps - 10) * rung.batch_tokens / 1000
+    assert (found["c-2xC"]["state"], found["c-2xC"]["job"]) == ("interrupted", None)
+    assert main(["status", str(tmp_path / "runs")]) == 0
+    assert "101 (Priority)" in capsys.readouterr().out
+    fake.queue()
+    assert main(["status", str(tmp_path / "runs"), "--json"]) == 0
+    assert {r["job"] for r in json.loads(capsys.readouterr().out)["runs"]} == {None}
+
+
+def test_damaged_job_ids_are_named(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    submit()
+    for text in ("{", "[]", '{"jobs": {"a-1xC": "1; rm"}}'):
+        (tmp_path / "runs" / "slurm" / "jobs.json").write_text(text)
+        status, _, err = submit()
+        assert status == 2
+        assert "jobs.json" in err
+
+
+def test_the_cluster_makes_no_other_experiment(tiny_config: Path) -> None:
+    one, other = (load_config(str(tiny_config), (f"cluster.nodes={n}",)) for n in (1, 2))
+    assert differences(one, other) == []
+
+
+@pytest.mark.parametrize(
+    ("limit", "seconds"),
+    [("90", 5400), ("1:30", 90), ("1:00:00", 3600), ("2-3", 183600), ("1-0:0:1", 86401)],
+)
+def test_time_limits_read_as_slurm_reads_them(limit: str, seconds: int) -> None:
+    assert limit_seconds(limit) == seconds
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("cluster.time=1:30:00", "must be quoted"),
+        ("cluster.time=soon", "must be minutes"),
+        ("cluster={time: '4', signal_seconds: 300}", "no longer than signal_seconds"),
+        ("cluster={sizes: {a: {time: '5'}}}", "no longer than signal_seconds"),
+        ("cluster={sizes: {nobody: {nodes: 2}}}", "nobody"),
+        ('cluster={partition: "a\\nb"}', "partition"),
+        ('cluster={extra: ["--a\\nrm"]}', "extra"),
+        ("cluster={extra: [rm]}", "extra"),
+        ("cluster={partitoin: a}", "did you mean 'partition'?"),
+    ],
+)
+def test_a_mistake_in_the_section_is_named(tiny_config: Path, setting: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        load_config(str(tiny_config), (setting,))

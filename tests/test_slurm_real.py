@@ -1,0 +1,166 @@
+"""A real Slurm of one node trains a ladder, loses jobs on the way, and ends as it should."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ladder.checkpoint import latest_checkpoint
+from ladder.config import load_config
+from ladder.plan import make_plan
+from ladder.runs import RunsFolder
+from ladder.train import evaluation_steps
+
+SCRIPT = Path(__file__).with_name("slurm.sh")
+
+SETS = (
+    "ladder={sizes: [a, b], multiples: [1, 4]}",
+    "targets=[{size: big, multiple: 40, train: true}]",
+    "predict.method=own",
+)
+"""Few jobs, one of which lasts long enough to be stopped halfway."""
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[dict[str, str]]:
+    """The environment in which Slurm's commands reach a Slurm of this test's own."""
+    search = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    missing = [n for n in ("munged", "slurmctld", "slurmd") if shutil.which(n, path=search) is None]
+    if missing:
+        reason = f"no {', '.join(missing)}: apt-get install slurm-wlm munge"
+        pytest.fail(f"CI needs Slurm: {reason}") if os.environ.get("CI") else pytest.skip(reason)
+    # Under /tmp, for a socket's path is short; munged wants folders that others cannot write.
+    with tempfile.TemporaryDirectory(prefix="slurm-", ignore_cleanup_errors=True) as folder:
+        try:
+            subprocess.run(["bash", str(SCRIPT), "start", folder], check=True)
+            # Jobs run the code that is tested, wherever it is installed.
+            code = str(SCRIPT.parent.parent)
+            yield {**os.environ, "SLURM_CONF": f"{folder}/slurm.conf", "PYTHONPATH": code}
+        finally:
+            subprocess.run(["bash", str(SCRIPT), "stop", folder], check=True)
+
+
+@pytest.fixture
+def call(slurm: dict[str, str]) -> Callable[..., str]:
+    """A function that runs a command within that Slurm, and returns what it printed."""
+
+    def run(*words: object) -> str:
+        done = subprocess.run(
+            [str(w) for w in words], env=slurm, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same ladder, trained by `ladder run`."""
+    path = tmp_path_factory.mktemp("whole") / "runs"
+    more = [word for text in SETS for word in ("--set", text)]
+    command = [sys.executable, "-m", "ladder.cli", "run", str(tiny_config), "--runs", str(path)]
+    subprocess.run([*command, *more], check=True, capture_output=True)
+    return path
+
+
+def until(seconds: float, happens: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+def test_a_ladder_trains_on_a_slurm_that_takes_jobs_back(
+    whole: Path, tiny_config: Path, tmp_path: Path, call: Callable[..., str]
+) -> None:
+    path = tmp_path / "runs of 'mine'; $(touch pwned) %j"
+    runs, config = RunsFolder(path), load_config(str(tiny_config), SETS)
+    big = make_plan(config).run("big-40xC")
+    ladder = (sys.executable, "-m", "ladder.cli")
+    sets = [word for text in SETS for word in ("--set", text)]
+    submit = (*ladder, "train", tiny_config, "--runs", path, *sets, "--engine", "slurm")
+
+    def states() -> dict[str, dict[str, str]]:
+        rows = json.loads(call(*ladder, "status", path, "--json"))["runs"]
+        return {row["name"]: row for row in rows}
+
+    def queue(job: str) -> str:
+        return call("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
+
+    def log(name: str) -> str:
+        return "".join(p.read_text() for p in (path / name).glob("slurm-*.out"))
+
+    assert call(*submit).count(": job ") == 6
+    ids = json.loads((path / "slurm" / "jobs.json").read_text())["jobs"]
+
+    # Slurm takes a node back: it ends the job, perhaps before training listens, and queues it.
+    other = ids["b-4xC"]
+    until(60, lambda: queue(other) == "RUNNING", "b-4xC runs")
+    call("scontrol", "requeue", other)
+    assert call(*submit) == ""  # All are in the queue, or finished.
+
+    # Slurm warns before the time limit: the job saves and queues itself.
+    until(60, lambda: runs.rung("big-40xC").progress.is_file(), "big-40xC trains")
+    assert states()["big-40xC"]["state"] == "running"
+    call("scancel", "--signal=USR1", "--batch", ids["big-40xC"])
+    until(60, lambda: "stopped as asked" in log("big-40xC"), "big-40xC stops")
+    saved = latest_checkpoint(runs.rung("big-40xC").checkpoints)
+    assert saved is not None
+    assert saved[1] < big.steps
+    assert saved[1] not in evaluation_steps(big, config.evaluation.at)
+    until(30, lambda: queue(ids["big-40xC"]) == "PENDING", "big-40xC is queued again")
+    status = states()["big-40xC"]
+    assert (status["state"], status["job"]) == ("queued", ids["big-40xC"])
+
+    until(180, lambda: not call("squeue", "--noheader").strip(), "all jobs end")
+    assert {s["state"] for s in states().values()} == {"finished"}
+    for name in ("b-4xC", "big-40xC"):
+        said = call("scontrol", "show", "job", ids[name])
+        assert re.search(r"Restarts=1 ", said), said
+    for name in ("observations.parquet", "predictions.json", "audit.csv"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes()
+    assert (path / "report.html").is_file()
+    assert not list(tmp_path.rglob("pwned"))
+    assert not Path("pwned").exists()
+
+
+def test_processes_of_one_job_train_a_rung_together(
+    whole: Path, tiny_config: Path, tmp_path: Path, call: Callable[..., str]
+) -> None:
+    """Two "GPUs", so two processes: they find each other, compute the same, and stop together."""
+    path = tmp_path / "runs"
+    sets = [word for text in (*SETS, "cluster.gpus=2") for word in ("--set", text)]
+    more = ("--rung", "big-40xC", "--engine", "slurm")
+    call(sys.executable, "-m", "ladder.cli", "train", tiny_config, "--runs", path, *sets, *more)
+    job = json.loads((path / "slurm" / "jobs.json").read_text())["jobs"]["big-40xC"]
+    rung = RunsFolder(path).rung("big-40xC")
+    until(60, lambda: len(losses(rung.metrics)) >= 2, "big-40xC trains")
+    # Later the learning rate of this tiny model makes much of rounding.
+    assert losses(rung.metrics)[:2] == pytest.approx(
+        losses(whole / "big-40xC" / "metrics.jsonl")[:2], abs=1e-4
+    )
+    call("scancel", "--signal=USR1", "--batch", job)
+    state = ("squeue", "--noheader", f"--jobs={job}", "--format=%T")
+    until(60, lambda: call(*state).strip() == "PENDING", "big-40xC is queued again")
+    assert latest_checkpoint(rung.checkpoints) is not None
+    call("scancel", job)
+
+
+def losses(metrics: Path) -> list[float]:
+    """The training loss of every tenth step."""
+    if not metrics.is_file():
+        return []
+    whole, _, _ = metrics.read_text().rpartition("\n")
+    lines = [json.loads(line) for line in whole.splitlines()]
+    return [line["loss"] for line in lines if line["step"] % 10 == 0]
