@@ -1,4 +1,4 @@
-"""A folder of scores belongs to one model, and gives back only what was scored on the same items."""
+"""A folder of scores is one model's, and gives back only what was scored on the same items."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def test_a_text_that_was_changed_anywhere_is_another_one(tmp_path: Path) -> None
     with text.open("r+b") as file:
         file.seek(5_000_000)
         file.write(b"SKY")
-    with pytest.raises(InputError, match="another t.txt"):
+    with pytest.raises(InputError, match=r"another t\.txt"):
         store.text(text)
