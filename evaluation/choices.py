@@ -64,6 +64,8 @@ class ChoiceScores:
     """Contexts that were cut on the left to fit the model's window."""
     differ: int = 0
     """Choices whose tokens behind the context are not those of the choice alone."""
+    unconditional: str = ""
+    """The context of the unconditional scores, where there are any."""
 
 
 def choice_scores(
@@ -91,7 +93,8 @@ def choice_scores(
         )
     if not begin == len(log_likelihoods) == len(tokens):
         raise ValueError(f"{len(log_likelihoods)} scores for {begin} choices of {task.name}")
-    return ChoiceScores(task.name, tuple(items), task.digest(), cut, differ)
+    context = "" if unconditional is None else task.unconditional
+    return ChoiceScores(task.name, tuple(items), task.digest(), cut, differ, context)
 
 
 def item_scores(
@@ -135,6 +138,7 @@ def write_choices(scores: ChoiceScores, path: Path) -> None:
         "digest": scores.digest,
         "cut": scores.cut,
         "differ": scores.differ,
+        "unconditional": scores.unconditional,
     }
     table = pa.table(columns, SCHEMA).replace_schema_metadata({LABEL: json.dumps(label)})
     atomic_write(path, lambda temporary: pq.write_table(table, temporary))
@@ -148,6 +152,7 @@ def read_choices(path: Path) -> ChoiceScores:
         columns = table.replace_schema_metadata().cast(SCHEMA).to_pydict()
         name, digest = str(label["task"]), str(label["digest"])
         cut, differ = int(label["cut"]), int(label["differ"])
+        context = str(label["unconditional"])
     except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: holds no scores of choices ({reason}); remove it") from error
@@ -156,7 +161,7 @@ def read_choices(path: Path) -> ChoiceScores:
         _read_item({name: column[a:b] for name, column in columns.items()}, path)
         for a, b in pairwise([*starts, len(columns["choice"])])
     )
-    return ChoiceScores(name, items, digest, cut, differ)
+    return ChoiceScores(name, items, digest, cut, differ, context)
 
 
 def _read_item(columns: dict[str, list[Any]], path: Path) -> ItemScores:

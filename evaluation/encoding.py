@@ -85,7 +85,10 @@ def encode_task(
             cut += len(kept) < len(whole)
             branches.append(Branch(kept, tuple(scored)))
         flat += own
-    bare, places = _unconditional(task, encoder, flat) if unconditional else ((), ())
+    bare: tuple[Branch, ...] = ()
+    places: tuple[int, ...] = ()
+    if unconditional:
+        bare, places = _unconditional(task, encoder, flat, window, vocabulary)
     return EncodedTask(task, tuple(branches), bare, places, tuple(map(len, flat)), cut, differ)
 
 
@@ -169,7 +172,11 @@ def _check_vocabulary(ids: Sequence[int], vocabulary: int | None, where: str) ->
 
 
 def _unconditional(
-    task: Task, encoder: Encoder, choices: Sequence[tuple[int, ...]]
+    task: Task,
+    encoder: Encoder,
+    choices: Sequence[tuple[int, ...]],
+    window: int | None,
+    vocabulary: int | None,
 ) -> tuple[tuple[Branch, ...], tuple[int, ...]]:
     if not task.unconditional:
         raise InputError(f"task {task.name}: has no unconditional context, which acc_pmi needs")
@@ -177,5 +184,10 @@ def _unconditional(
     place: dict[tuple[int, ...], int] = {}
     for tokens in choices:
         place.setdefault(tokens, len(place))
-    branches = tuple(Branch(tuple(context), ((n, tokens),)) for tokens, n in place.items())
+    where = f"task {task.name}, unconditional context"
+    _check_vocabulary(context, vocabulary, where)
+    branches = tuple(
+        Branch(_fitting(tuple(context), [tokens], window, where), ((n, tokens),))
+        for tokens, n in place.items()
+    )
     return branches, tuple(place[tokens] for tokens in choices)

@@ -74,6 +74,12 @@ def read_json(path: Path | str) -> Any:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
 
 
+def whole_digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sample_digest(path: Path) -> str:
     """SHA-256 of a file's size and of samples spread over it; of all of a small file.
 

@@ -21,7 +21,8 @@ class Value:
     """A mean over items, its standard error and how many items it is over."""
 
     value: float
-    se: float
+    se: float | None
+    """None where one item alone tells nothing of it."""
     count: int
 
 
@@ -134,10 +135,17 @@ def weighted(parts: Sequence[Mapping[str, Value]], weights: Sequence[float]) -> 
         own = [part[name] for part in parts]
         found[name] = Value(
             sum(w * v.value for w, v in zip(weights, own, strict=True)),
-            math.sqrt(sum((w * v.se) ** 2 for w, v in zip(weights, own, strict=True))),
+            _joined_error([v.se for v in own], weights),
             sum(v.count for v in own),
         )
     return found
+
+
+def _joined_error(errors: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    known = [error for error in errors if error is not None]
+    if len(known) < len(errors):
+        return None
+    return math.sqrt(sum((w * error) ** 2 for w, error in zip(weights, known, strict=True)))
 
 
 def _bits(item: ItemScores) -> float:
@@ -160,7 +168,7 @@ def _mean(values: Sequence[float]) -> Value:
     return Value(float(np.mean(values)), _standard_error(values), len(values))
 
 
-def _standard_error(values: Sequence[float] | Array) -> float:
+def _standard_error(values: Sequence[float] | Array) -> float | None:
     if len(values) < 2:
-        return 0.0
+        return None
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))

@@ -1,23 +1,27 @@
-"""Any Hugging Face causal language model with its tokenizer: loading, encoding, identity."""
+"""Any Hugging Face causal language model with its tokenizer: loading and encoding."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
-from evaluation.files import InputError, sample_digest
+from evaluation.files import InputError
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+LOADING = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+"""What loading raises where there is no such model, or a broken one."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class LoadedModel:
     @property
     def window(self) -> int | None:
         """Most tokens that the model takes; None where its config does not say."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
     @property
     def vocabulary(self) -> int:
@@ -75,33 +79,46 @@ def load_model(
         raise InputError(f"--dtype {dtype}: there are {', '.join(DTYPES)}")
     if Path(name).exists() and not (Path(name) / "config.json").is_file():
         raise InputError(f"{name}: holds no config.json; give the folder of a Hugging Face model")
+    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        raise InputError(f"{name}: no such folder")
     disable_progress_bar()
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
-        model = AutoModelForCausalLM.from_pretrained(name, dtype=DTYPES[dtype], **options)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        model, said = AutoModelForCausalLM.from_pretrained(
+            name, dtype=DTYPES[dtype], output_loading_info=True, **options
+        )
+    except LOADING as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{name}: cannot be loaded as a causal language model ({reason})"
         ) from error
+    if absent := sorted({*said["missing_keys"], *map(str, said["mismatched_keys"])}):
+        raise InputError(
+            f"{name}: holds no weights for {absent[0]} and {len(absent) - 1} more; it is no whole "
+            "causal language model"
+        )
     try:
-        return LoadedModel(model.to(device).eval(), tokenizer)
+        model = model.to(device).eval()
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--device {device}: does not take the model ({reason})") from error
+    if not is_causal(model):
+        raise InputError(f"{name}: is no causal language model; what follows changes what it says")
+    return LoadedModel(model, tokenizer)
 
 
-def fingerprint(folder: Path) -> str:
-    """What tells one model's folder from another's: SHA-256 of configs and of samples of weights.
-
-    Training moves every weight, so that samples tell checkpoints apart.
-    """
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".safetensors", ".bin", ".model", ".txt", ".gguf"):
-            total.update(f"{path.name} {sample_digest(path)}\n".encode())
-    return total.hexdigest()
+def is_causal(model: PreTrainedModel) -> bool:
+    """Whether tokens leave what the model says before them as it is, by a trial of a few."""
+    last = model.get_input_embeddings().weight.shape[0] - 1
+    rows = [[0, 1, 2 % last, 0], [0, 1, 2 % last, last]]
+    tokens = [torch.tensor([row], device=model.device) for row in rows]
+    try:
+        with torch.inference_mode():
+            one, other = (model(input_ids=ids).logits[0, :3].float() for ids in tokens)
+    except (AssertionError, TypeError, ValueError, IndexError):
+        return False
+    return bool(torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max())))
 
 
 def _before(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
@@ -121,7 +138,12 @@ def _before(tokenizer: PreTrainedTokenizerBase, text: str) -> Ids:
 def _ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], special: bool) -> list[Ids]:
     if not texts:
         return []
-    encoded: list[Ids] = tokenizer(
-        list(texts), add_special_tokens=special, return_attention_mask=False
-    )["input_ids"]
+    try:
+        encoded: list[Ids] = tokenizer(
+            list(texts), add_special_tokens=special, return_attention_mask=False
+        )["input_ids"]
+    except Exception as error:  # tokenizers raises nothing more particular
+        raise InputError(
+            f"the tokenizer cannot read this text ({error}); it is made for another corpus"
+        ) from error
     return encoded

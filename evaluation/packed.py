@@ -7,6 +7,7 @@ choices, goes into one row, where a mask lets every choice see its own context o
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ from evaluation.rows import Found, kept_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+UNBOUNDED = 2**62
 
 
 @dataclass(frozen=True)
@@ -36,12 +40,18 @@ class PackedRows:
 
     def __init__(self, model: PreTrainedModel, prefix: Sequence[int]) -> None:
         """Run the prefix once; every branch's context must begin with it and go on."""
+        from transformers import DynamicCache
+
         self.model = model
         self.prefix = len(prefix)
         self.cache: Any = None
         if prefix:
-            ids = torch.tensor([prefix], device=model.device)
-            self.cache = kept_logits(model, 1, input_ids=ids, use_cache=True).past_key_values
+            ids = torch.tensor([list(prefix)], device=model.device)
+            # A cache of no model's own: one that forgets beyond a window could not go back.
+            output = kept_logits(
+                model, 1, input_ids=ids, past_key_values=DynamicCache(), use_cache=True
+            )
+            self.cache = output.past_key_values
 
     def cost(self, branch: Branch) -> int:
         """Tokens that a branch adds to a row."""
@@ -51,14 +61,21 @@ class PackedRows:
     def score(self, group: Sequence[Branch]) -> Found:
         """Log-likelihood of every choice of the branches."""
         row = _row(group, self.prefix)
+        # Put back as they were, not cropped: a pass that ends in the middle, for lack of memory,
+        # has lengthened the first layers only.
+        before = [(layer, layer.keys, layer.values) for layer in self._layers]
         try:
             logits = self._forward(row).float()  # (K, V)
         finally:
-            if self.cache is not None and (more := self.cache.get_seq_length() - self.prefix):
-                self.cache.crop(-more)
+            for layer, keys, values in before:
+                layer.keys, layer.values = keys, values
         place, token, choice = row.read.T.to(logits.device)
         log_p = logits[place, token] - logits.logsumexp(dim=-1)[place]
-        return Found(choice.cpu(), log_p.double().cpu())
+        return Found(choice.cpu(), log_p.cpu().double())
+
+    @property
+    def _layers(self) -> list[Any]:
+        return [] if self.cache is None else list(self.cache.layers)
 
     def _forward(self, row: _Row) -> torch.Tensor:
         """Logits (K, V) of the kept positions."""
@@ -78,17 +95,43 @@ class PackedRows:
         return logits
 
 
-def takes_packed_rows(model: PreTrainedModel) -> bool:
-    """Whether the model takes a mask of four dimensions: full attention, by sdpa or eager."""
-    config = model.config
+def packed_span(model: PreTrainedModel) -> int:
+    """Most tokens that a prefix and a row may have together; 0 for a model that takes no mask.
+
+    The mask has four dimensions: a row per token that asks, a column per token that is seen. Models
+    with full attention by sdpa or eager take it, and those with a sliding window where everything
+    lies inside. Without positions given, as with ALiBi, a choice would count its neighbours'.
+    """
+    config = model.config.get_text_config()
+    parameters = inspect.signature(model.forward).parameters
     if getattr(config, "_attn_implementation", None) not in ("sdpa", "eager"):
-        return False
-    kinds = getattr(config, "layer_types", None)
-    if kinds is not None:
-        return set(kinds) == {"full_attention"}
-    if getattr(config, "sliding_window", None) is not None:
-        return not getattr(config, "use_sliding_window", True)
-    return not getattr(config, "alibi", False) and hasattr(config, "num_attention_heads")
+        return 0
+    if "position_ids" not in parameters or getattr(config, "alibi", False):
+        return 0
+    if not hasattr(config, "num_attention_heads") or hasattr(config, "attention_types"):
+        return 0
+    if varies_with_length(model):
+        return 0
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        return 0
+    window = getattr(config, "sliding_window", None)
+    if window is None or not getattr(config, "use_sliding_window", True):
+        return UNBOUNDED if "sliding_attention" not in kinds else 0
+    return int(window) if kinds != {"full_attention"} else UNBOUNDED
+
+
+def varies_with_length(model: PreTrainedModel) -> bool:
+    """Whether the rotary embedding depends on the longest sequence of the pass."""
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = {rope.get("rope_type"), *(r.get("rope_type") for r in _sections(rope))}
+    return bool(kinds & {"longrope", "dynamic"})
+
+
+def _sections(rope: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rotary embeddings of single kinds of layers, where a model has several."""
+    return [part for part in rope.values() if isinstance(part, dict)]
 
 
 def common_prefix(contexts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ class PaddedRows:
         row, position, token = row.to(device), (position - first).to(device), token.to(device)
         chosen = logits[row, position, token]  # (R,)
         log_p = chosen - logits.logsumexp(dim=-1)[row, position]
-        return Found(place, log_p.double().cpu())
+        return Found(place, log_p.cpu().double())
 
 
 def by_length(branches: Sequence[Branch]) -> list[Branch]:

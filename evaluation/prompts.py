@@ -56,6 +56,8 @@ def read_prompted(path: Path) -> Task:
     if prompt.shots:
         if prompt.examples is None:
             raise InputError(f"{path}: shots needs examples, a file of rows that are not asked")
+        if (path.parent / prompt.examples).resolve() == (path.parent / prompt.data).resolve():
+            raise InputError(f"{path}: examples must be other rows than data, which are asked")
         solved = _read_rows(path.parent / prompt.examples)
         if len(solved) < prompt.shots:
             raise InputError(f"{path}: {prompt.shots} shots, and {len(solved)} examples")
@@ -79,7 +81,7 @@ def _read_prompt(path: Path) -> Prompt:
         return Prompt.model_validate(document)
     except FileNotFoundError:
         raise InputError(f"{path}: no such task file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path}: not readable as YAML ({reason})") from error
     except ValidationError as error:
@@ -99,6 +101,9 @@ def _read_rows(path: Path) -> list[tuple[str, Row]]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
+            names = reader.fieldnames or []
+            if doubled := next((name for name in names if names.count(name) > 1), None):
+                raise InputError(f"{path}: has the column {doubled!r} twice")
             rows: list[tuple[str, Row]] = []
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
@@ -107,7 +112,7 @@ def _read_rows(path: Path) -> list[tuple[str, Row]]:
                 rows.append((where, row))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (csv.Error, UnicodeDecodeError, IsADirectoryError) as error:
+    except (csv.Error, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not readable as CSV in UTF-8 ({error})") from error
     return rows
 
@@ -121,7 +126,9 @@ def _item(prompt: Prompt, row: Row, head: str, name: str, where: str) -> Item:
                 f"choices: [{prompt.choices!r}]"
             )
         # Bare texts of a list follow the context as words do.
-        choices = tuple(f" {c}" if isinstance(c, str) else c for c in listed)
+        choices = tuple(
+            f" {c}" if isinstance(c, str) and not c.startswith(" ") else c for c in listed
+        )
     else:
         choices = tuple(_fill(template, row, where) for template in prompt.choices)
     context = head + _fill(prompt.context, row, where)
@@ -167,4 +174,6 @@ def _fill(template: str, row: Row, where: str) -> str:
 def _value(row: Row, column: str, where: str) -> Any:
     if column not in row:
         raise InputError(f"{where}: no column {column!r}; there are {', '.join(map(str, row))}")
+    if row[column] is None:
+        raise InputError(f"{where}: {column!r} is null")
     return row[column]

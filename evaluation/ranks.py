@@ -38,8 +38,9 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     `device` auto is a GPU of this process's own where there is one for each.
     """
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device == "auto":
-        device = f"cuda:{local}" if torch.cuda.device_count() > local else "cpu"
+        device = f"cuda:{local}" if torch.cuda.device_count() >= here else "cpu"
     elif device == "cuda":
         device = f"cuda:{local}"
     if world == 1:

@@ -74,8 +74,8 @@ def score_groups(
             continue
         try:
             found = rows.score(group)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
                 raise
             if not halves:
                 raise InputError(
@@ -93,7 +93,10 @@ def score_groups(
 
 def kept_logits(model: PreTrainedModel, keep: int | torch.Tensor, **inputs: Any) -> Any:
     """The model's output with logits (B, K, V) of the kept positions only."""
-    if "logits_to_keep" in inspect.signature(model.forward).parameters:
+    parameters = inspect.signature(model.forward).parameters
+    if "use_cache" in parameters:
+        inputs.setdefault("use_cache", False)
+    if "logits_to_keep" in parameters:
         return model(**inputs, logits_to_keep=keep)
     output = model(**inputs)
     output.logits = output.logits[:, -keep:] if isinstance(keep, int) else output.logits[:, keep]
@@ -125,7 +128,8 @@ def _halves(group: Sequence[Branch]) -> list[list[Branch]]:
     return [[Branch(branch.context, part)] for part in parts]
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on a GPU or a CPU."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or (
         "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text

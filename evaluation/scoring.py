@@ -11,10 +11,10 @@ import torch
 from evaluation.choices import ChoiceScores, choice_scores
 from evaluation.encoding import Branch, EncodedTask
 from evaluation.files import InputError
-from evaluation.packed import PackedRows, common_prefix, takes_packed_rows
+from evaluation.packed import PackedRows, common_prefix, packed_span, varies_with_length
 from evaluation.padded import PaddedRows, by_length
 from evaluation.ranks import ONE, Ranks
-from evaluation.rows import Rows, groups, most_logits, score_groups
+from evaluation.rows import Rows, groups, is_out_of_memory, most_logits, score_groups
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,6 +32,13 @@ PADDED_TOKENS = 8192
 SAVING = 0.8
 """Packed rows are taken where they have less than so much of the padded rows' tokens: each of
 their passes costs more."""
+
+ALIKE = 32
+"""Tokens in which contexts must agree to be taken for ones with a common prefix."""
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
+"""Nats by which packed and padded rows may differ in the trial: adding up in another order is
+rounded otherwise."""
 
 PROBE = (
     Branch((0, 1, 2, 3), ((0, (1, 2, 0)), (1, (3, 1)))),
@@ -79,8 +86,8 @@ def _log_likelihoods(
     progress: Callable[[float], None],
     ranks: Ranks,
 ) -> list[float]:
-    rows, passes = _passes(model, branches)
-    whole = sum(rows.cost(branch) for group in passes for branch in group)
+    parts = [_passes(model, own) for own in _by_prefix(branches)]
+    whole = sum(rows.cost(b) for rows, passes in parts for group in passes for b in group)
     count = 0
 
     def done(tokens: int) -> None:
@@ -89,10 +96,25 @@ def _log_likelihoods(
         progress(min(1.0, count * ranks.world / whole))
 
     total = torch.zeros(places, dtype=torch.float64)
-    for found in score_groups(rows, passes[ranks.rank :: ranks.world], done):
-        total.index_add_(0, found.place, found.log_p)
+    for number, (rows, passes) in enumerate(parts):
+        own = passes[(ranks.rank + number) % ranks.world :: ranks.world]
+        for found in score_groups(rows, own, done):
+            total.index_add_(0, found.place, found.log_p)
     sums: list[float] = ranks.add(total).tolist()
     return sums
+
+
+def _by_prefix(branches: Sequence[Branch]) -> list[list[Branch]]:
+    """Branches that begin alike together, so that they share a prefix; the others by themselves.
+
+    A context that was cut, or another subject's examples, would leave nothing to share.
+    """
+    alike: dict[tuple[int, ...], list[Branch]] = {}
+    for branch in branches:
+        alike.setdefault(branch.context[:ALIKE], []).append(branch)
+    shared = [own for own in alike.values() if len(own) > 1]
+    alone = [own[0] for own in alike.values() if len(own) == 1]
+    return [*shared, alone] if alone else shared
 
 
 def _check_finite(encoded: EncodedTask, found: Sequence[float], bare: Sequence[float]) -> None:
@@ -111,21 +133,31 @@ def _passes(model: PreTrainedModel, branches: Sequence[Branch]) -> tuple[Rows, l
     """The cheaper way that the model takes, and the branches of each pass."""
     padded = PaddedRows(model)
     prefix = common_prefix([branch.context for branch in branches])
-    packed_cost = len(prefix) + sum(
+    costs = [
         len(branch.context) - len(prefix) + sum(len(tokens) - 1 for _, tokens in branch.choices)
         for branch in branches
-    )
-    if packed_cost < SAVING * sum(map(padded.cost, branches)) and is_packable(model):
-        packed = PackedRows(model, prefix)
+    ]
+    room = packed_span(model) - len(prefix)
+    is_cheaper = len(prefix) + sum(costs) < SAVING * sum(map(padded.cost, branches))
+    if is_cheaper and max(costs) <= room and is_packable(model):
+        try:
+            packed = PackedRows(model, prefix)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(
+                f"not enough memory for the {len(prefix)} tokens that all contexts share; use a "
+                "smaller model, --dtype bfloat16 or another --device"
+            ) from error
         limit = PACKED_TOKENS.get(model.device.type, GPU_PACKED_TOKENS)
-        return packed, groups(packed, branches, min(limit, most_logits(model)))
-    limit = min(PADDED_TOKENS, 4 * most_logits(model))
+        return packed, groups(packed, branches, min(limit, most_logits(model), room))
+    limit = 1 if varies_with_length(model) else min(PADDED_TOKENS, 4 * most_logits(model))
     return padded, groups(padded, by_length(branches), limit)
 
 
 def is_packable(model: PreTrainedModel) -> bool:
     """Whether packed rows give this model what padded ones do: its kind says so, and a trial."""
-    if not takes_packed_rows(model):
+    if not packed_span(model):
         return False
     try:
         packed = PackedRows(model, common_prefix([branch.context for branch in PROBE]))
@@ -136,6 +168,4 @@ def is_packable(model: PreTrainedModel) -> bool:
     one, other = (
         torch.zeros(4).double().index_add_(0, f.place, f.log_p) for f in (found, expected)
     )
-    # Half precision rounds each way of adding differently.
-    tolerance = 1e-3 if model.dtype == torch.float32 else 0.5
-    return bool(torch.allclose(one, other, rtol=0, atol=tolerance))
+    return bool(torch.allclose(one, other, rtol=0, atol=TOLERANCE[model.dtype]))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from evaluation.choices import ChoiceScores, read_choices, write_choices
-from evaluation.files import InputError, read_json, sample_digest, write_json
+from evaluation.files import InputError, read_json, whole_digest, write_json
 from evaluation.tasks import Task
 from evaluation.text_scores import TextScores, read_text_scores, write_text_scores
 
@@ -16,30 +17,48 @@ LABEL = "model.json"
 class Store:
     """The folder; `owner` says whose scores it holds, and no others are read from it."""
 
-    def __init__(self, folder: Path, owner: dict[str, Any]) -> None:
-        """Open the folder; raises InputError where it is another model's, or no such folder."""
+    def __init__(
+        self, folder: Path, owner: dict[str, Any], more: dict[str, Any] | None = None
+    ) -> None:
+        """Open the folder; raises InputError where it is another model's, or no such folder.
+
+        `more` is kept beside the owner, and never compared.
+        """
         self.folder = folder
         self.owner = owner
-        label = folder / LABEL
-        if label.is_file():
-            known = read_json(label)
-            wrong = [key for key in owner if key not in known or known[key] != owner[key]]
-            if wrong:
-                raise InputError(
-                    f"{folder}: holds scores of another {wrong[0]}, {known.get(wrong[0])!r} and "
-                    f"not {owner[wrong[0]]!r}; name another folder with --keep"
-                )
+        self.more = more or {}
+        if (folder / LABEL).is_file():
+            self._check_owner()
         elif folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
             raise InputError(f"{folder}: holds no scores; name an empty folder, or a new one")
 
     def claim(self) -> None:
-        """Make the folder, and write whose it is."""
+        """Make the folder this owner's; raises InputError where another was faster."""
+        label = self.folder / LABEL
+        temporary = self.folder / f".{LABEL}.{os.getpid()}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(temporary, {**self.more, **self.owner})
+            # A link, unlike a rename, does not replace what another process has put there.
+            os.link(temporary, label)
+        except FileExistsError:
+            self._check_owner()
         except OSError as error:
-            raise InputError(f"{self.folder}: cannot be made ({error.strerror})") from error
-        if not (self.folder / LABEL).is_file():
-            write_json(self.folder / LABEL, self.owner)
+            raise InputError(f"{self.folder}: cannot be written ({error.strerror})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _check_owner(self) -> None:
+        label = self.folder / LABEL
+        known = read_json(label)
+        if not isinstance(known, dict):
+            raise InputError(f"{label}: damaged; remove the folder to score anew")
+        for key, value in self.owner.items():
+            if known.get(key) != value:
+                raise InputError(
+                    f"{self.folder}: holds scores of {key} {known.get(key)!r}, not of {value!r}; "
+                    "name another folder, or remove this one to score anew"
+                )
 
     def task(self, task: Task, pmi: bool) -> ChoiceScores | None:
         """The scores of a task, if all that is asked for is there.
@@ -51,8 +70,11 @@ class Store:
             return None
         scores = read_choices(path)
         if scores.digest != task.digest():
-            raise InputError(f"{path}: was scored on other items than {task.name} has; remove it")
-        if pmi and any(item.unconditional is None for item in scores.items):
+            raise InputError(
+                f"{path}: was scored on other items than {task.name} has now, or with another "
+                "--limit; remove it"
+            )
+        if pmi and scores.unconditional != task.unconditional:
             return None
         return scores
 
@@ -62,7 +84,7 @@ class Store:
         if not kept.is_file():
             return None
         scores = read_text_scores(kept)
-        if scores.digest != sample_digest(path):
+        if scores.digest != whole_digest(path):
             raise InputError(f"{kept}: was scored on another {path.name}; remove it")
         return scores
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,21 @@ class Mean:
     members: tuple[str, ...]
     weights: tuple[float, ...] | None
     """Weights of the members' values, summing to 1; None where their items are pooled."""
-    metric: str | None = METRIC
-    """The accuracy that is reported first; None where each member has its own."""
+    metric: str = METRIC
+    """The accuracy that is reported first."""
+    own: Mapping[str, str] = field(default_factory=dict)
+    """The accuracy of a member, where it is another one."""
+
+    def members_by(self, metric: str) -> list[str]:
+        """Members whose answers are picked by that metric."""
+        return [name for name in self.members if self.own.get(name, self.metric) == metric]
+
+
+AVERAGES = {
+    "paper8": Mean("paper8", PAPER8, (1 / len(PAPER8),) * len(PAPER8)),
+    "olmes": Mean("olmes", OLMES, (1 / len(OLMES),) * len(OLMES), own=OLMES_METRICS),
+}
+"""Suites whose tasks have an average, each with its own way to pick answers."""
 
 
 @dataclass(frozen=True)
@@ -84,32 +97,36 @@ def select(wanted: Sequence[str], pmi: bool = False) -> Selection:
     """
     rows: list[str] = []
     means: dict[str, Mean] = {}
-    tasks: dict[str, Task] = {}
-    metrics: dict[str, str] = {}
+    files: dict[str, Task] = {}
     for name in wanted:
         if name in SUITES:
-            own = SUITES[name]
-            if name == "olmes":
-                metrics |= OLMES_METRICS
-            rows += own
-            if name != "mmlu":
-                means[name] = Mean(name, own, (1 / len(own),) * len(own), None)
+            rows += SUITES[name]
+            if name in AVERAGES:
+                means[name] = AVERAGES[name]
                 rows.append(name)
         elif _is_file(name):
             task = _read_file(Path(name))
-            if task.name in tasks:
+            if task.name in files:
                 raise InputError(f"--tasks {name}: there is another task {task.name}")
-            tasks[task.name] = task
+            files[task.name] = task
             rows.append(task.name)
         else:
             rows += _matching(name)
     rows = list(dict.fromkeys(rows))
+    tasks = dict(files)
     for name in rows:
-        _add(name, tasks, means, metrics)
+        if name not in files:
+            _add(name, tasks, means, files)
+    if clash := next((name for name in files if name in means or name in SUITES), None):
+        raise InputError(f"--tasks: your own task {clash} is named as a suite; name it otherwise")
+    if "olmes" in wanted and "paper8" not in wanted:
+        for name, metric in OLMES_METRICS.items():
+            tasks[name] = replace(tasks[name], metric=metric)
+    picked = {name for mean in means.values() for name in mean.members_by("acc_pmi")}
     unconditional = {
         task.name
         for task in tasks.values()
-        if task.unconditional and (pmi or task.metric == "acc_pmi")
+        if task.unconditional and (pmi or task.metric == "acc_pmi" or task.name in picked)
     }
     return Selection(tuple(tasks.values()), tuple(rows), means, frozenset(unconditional))
 
@@ -152,15 +169,23 @@ def _joined(mean: Mean, parts: Sequence[_Result], scores: Sequence[ChoiceScores]
     else:
         values = weighted([part.values for part in parts], mean.weights)
         weights = list(mean.weights)
-    accuracy = values.get(mean.metric or "")
-    if mean.metric is None:
-        own = [{"accuracy": part.accuracy} for part in parts if part.accuracy is not None]
-        accuracy = weighted(own, weights)["accuracy"] if len(own) == len(parts) else None
+    accuracy, metric = values.get(mean.metric), mean.metric
+    if mean.own:
+        names = [mean.own.get(name, mean.metric) for name in mean.members]
+        picked = [
+            {"accuracy": part.values[name]}
+            for part, name in zip(parts, names, strict=True)
+            if name in part.values
+        ]
+        metric = "each task's"
+        accuracy = None
+        if len(picked) == len(parts):
+            accuracy = weighted(picked, weights)["accuracy"]
     chances = [part.chance for part in parts if part.chance is not None]
     chance = None
     if len(chances) == len(parts):
         chance = sum(w * c for w, c in zip(weights, chances, strict=True))
-    return _Result(values, accuracy, mean.metric or "each task's", chance)
+    return _Result(values, accuracy, metric, chance)
 
 
 def known_means() -> dict[str, Mean]:
@@ -194,19 +219,20 @@ def forms(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _add(
-    name: str, tasks: dict[str, Task], means: dict[str, Mean], metrics: Mapping[str, str]
+    name: str, tasks: dict[str, Task], means: dict[str, Mean], files: Mapping[str, Task]
 ) -> None:
     """Read the task of that name, or those that the mean of that name needs."""
+    if name in files:
+        raise InputError(f"--tasks: your own task {name} is named as OLMES's; name it otherwise")
     if name in tasks:
         return
     mean = means.get(name) or known_means().get(name)
     if mean is None:
-        task = read_olmes(name)
-        tasks[name] = replace(task, metric=metrics.get(name, task.metric))
+        tasks[name] = read_olmes(name)
         return
     means[name] = mean
     for member in mean.members:
-        _add(member, tasks, means, metrics)
+        _add(member, tasks, means, files)
 
 
 def _matching(pattern: str) -> list[str]:
@@ -223,7 +249,7 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _is_file(name: str) -> bool:
-    return "/" in name or Path(name).suffix in (".jsonl", ".yaml", ".yml")
+    return "/" in name or Path(name).suffix in (".jsonl", ".yaml", ".yml", ".csv")
 
 
 def _read_file(path: Path) -> Task:
@@ -233,4 +259,5 @@ def _read_file(path: Path) -> Task:
         return read_prompted(path)
     if path.suffix == ".jsonl":
         return read_task(path)
-    raise InputError(f"--tasks {path}: must be .jsonl, .yaml, .txt, .npy or .bin")
+    hint = "; say in a .yaml file how its rows are asked" if path.suffix == ".csv" else ""
+    raise InputError(f"--tasks {path}: must be .jsonl, .yaml, .txt, .npy or .bin{hint}")

@@ -14,6 +14,10 @@ METRIC = "acc_per_char"
 """How an answer is picked: the highest log-likelihood per character (arXiv 2412.04403, code)."""
 
 
+LONGEST_NAME = 200
+"""Bytes of a task's name: scores are kept in a file of that name."""
+
+
 @dataclass(frozen=True)
 class Item:
     """One question: the choices are continuations of the context, leading space included."""
@@ -90,11 +94,11 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """The JSON objects of a JSONL file with their line numbers; InputError naming a bad line."""
     try:
         # Not splitlines: texts may hold U+2028 and its like, which end no line of JSONL.
-        lines = path.read_bytes().decode("utf-8").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no such task file") from None
-    except IsADirectoryError:
-        raise InputError(f"{path}: is a folder; name a file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
     entries = []
@@ -103,7 +107,7 @@ def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             entry = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{path}, line {number}: not JSON ({error})") from error
         if not isinstance(entry, dict):
             raise InputError(f"{path}, line {number}: must be an object, such as {{...}}")
@@ -136,6 +140,8 @@ def checked_task(task: Task, source: str) -> Task:
     """
     if not task.items:
         raise InputError(f"{source}: has no items")
+    if len(task.name.encode()) > LONGEST_NAME:
+        raise InputError(f"{source}: the name is longer than {LONGEST_NAME} bytes, for a file")
     seen: set[str] = set()
     for item in task.items:
         where = f"{source}, item {item.id!r}"
@@ -171,6 +177,6 @@ def check_item(item: Item, where: str) -> None:
         last = len(item.choices) - 1
         raise InputError(f"{where}: gold {item.gold} must be an index from 0 to {last}")
     try:
-        "".join((*item.contexts, *item.choices)).encode("utf-8")
+        "".join((item.id, *item.contexts, *item.choices)).encode("utf-8")
     except UnicodeEncodeError as error:
         raise InputError(f"{where}: holds half a surrogate pair, which is no UTF-8") from error

@@ -41,7 +41,7 @@ def text_row(scores: TextScores) -> dict[str, Any]:
     """
     nats, tokens = np.array(scores.nats), np.array(scores.tokens, dtype=float)
     loss = float(nats.sum() / tokens.sum())
-    se = 0.0
+    se: float | None = None
     if len(nats) > 1:
         residual = (nats - loss * tokens) / tokens.mean()
         se = float(np.std(residual, ddof=1) / math.sqrt(len(nats)))
@@ -57,7 +57,7 @@ def text_row(scores: TextScores) -> dict[str, Any]:
         "chance": None,
         "instances": int(tokens.sum()),
         "bpb": None if rate is None else loss * rate,
-        "bpb_se": None if rate is None else se * rate,
+        "bpb_se": None if rate is None or se is None else se * rate,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from evaluation.files import InputError, sample_digest
+from evaluation.files import InputError, whole_digest
 from evaluation.ranks import ONE, Ranks
-from evaluation.rows import kept_logits, most_logits
+from evaluation.rows import is_out_of_memory, kept_logits, most_logits
 from evaluation.text_scores import TextScores
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def score_text(
         raise InputError(f"{path}: holds too little text to predict a token")
     if not 0 <= stream.ids.min() <= stream.ids.max() < loaded.vocabulary:
         raise InputError(
-            f"{path}: holds token {stream.ids.max()}, beyond the model's vocabulary of "
-            f"{loaded.vocabulary}; it was made by another tokenizer, or another type of integers"
+            f"{path}: holds tokens from {stream.ids.min()} to {stream.ids.max()}, beyond the "
+            f"model's vocabulary of {loaded.vocabulary}; it was made by another tokenizer, or as "
+            "another type of integers"
         )
     window = min(loaded.window or WINDOW, WINDOW)
     starts = range(0, len(stream.ids) - 1, window)
@@ -69,12 +70,39 @@ def score_text(
     if not all(map(math.isfinite, values)):
         raise InputError(f"{path}: the model gives no finite probability; try --dtype float32")
     counts = tuple(min(window, len(stream.ids) - 1 - start) for start in starts)
-    return TextScores(path.stem, tuple(values), counts, stream.bytes, sample_digest(path))
+    return TextScores(path.stem, tuple(values), counts, stream.bytes, whole_digest(path))
 
 
-def _nats(loaded: LoadedModel, ids: Any, begins: range, window: int) -> torch.Tensor:
-    """Minus the log-probability of each window, (B,); the last one may be short."""
-    model, most = loaded.model, most_logits(loaded.model)
+def _nats(
+    loaded: LoadedModel, ids: Any, begins: Sequence[int], window: int, most: int | None = None
+) -> torch.Tensor:
+    """Minus the log-probability of each window, (B,); the last one may be short.
+
+    What does not fit into memory is halved: first the windows, then the positions of one pass.
+    """
+    step = max(1, (most or most_logits(loaded.model)) // len(begins))
+    try:
+        return _pass(loaded, ids, begins, window, step)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(begins) == 1 and step == 1:
+            raise InputError(
+                f"not enough memory for {window} tokens; use a smaller model, --dtype bfloat16 or "
+                "another --device"
+            ) from error
+    if len(begins) == 1:
+        return _nats(loaded, ids, begins, window, min(step, window) // 2 or 1)
+    middle = len(begins) // 2
+    halves = (begins[:middle], begins[middle:])
+    return torch.cat([_nats(loaded, ids, half, window, most) for half in halves])
+
+
+def _pass(
+    loaded: LoadedModel, ids: Any, begins: Sequence[int], window: int, step: int
+) -> torch.Tensor:
+    """Minus the log-probability of each window, (B,), `step` positions at a time."""
+    model = loaded.model
     rows = [ids[begin : begin + window + 1] for begin in begins]
     longest = max(map(len, rows))
     tokens = np.zeros((len(rows), longest), dtype=np.int64)  # (B, T + 1)
@@ -84,14 +112,13 @@ def _nats(loaded: LoadedModel, ids: Any, begins: range, window: int) -> torch.Te
     inputs = torch.from_numpy(tokens).to(model.device)
     scored = torch.from_numpy(known).to(model.device)
     total = torch.zeros(len(rows), dtype=torch.float64)
-    step = max(1, most // len(rows))
     for begin in range(0, longest - 1, step):
         keep = torch.arange(begin, min(begin + step, longest - 1), device=model.device)  # (K,)
         logits = kept_logits(model, keep, input_ids=inputs[:, :-1]).logits.float()  # (B, K, V)
         nats = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), inputs[:, keep + 1].flatten(), reduction="none"
         ).view(len(rows), -1)
-        total += torch.where(scored[:, keep + 1], nats, 0.0).double().sum(dim=1).cpu()
+        total += torch.where(scored[:, keep + 1], nats, 0.0).cpu().double().sum(dim=1)
     return total
 
 

@@ -21,6 +21,9 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
+CORPORA = {"walks": WalksCorpus, "text": TextCorpus}
+"""Sections of corpora by their kind."""
+
 AnyCorpus = WalksCorpus | TextCorpus
 """Where tokens come from, told apart by `kind`."""
 
@@ -377,25 +380,38 @@ def _override(document: dict[str, Any], override: str) -> None:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    where = ".".join(map(str, problem["loc"])) or "the config"
+    kind, location = _without_kind(problem["loc"])
+    where = ".".join(map(str, location)) or "the config"
     more = error.error_count() - 1
     rest = f" (and {more} more)" if more else ""
     if problem["type"] == "extra_forbidden":
-        known = _known_keys(problem["loc"][:-1])
+        known = _known_keys(location[:-1], kind)
         near = difflib.get_close_matches(str(problem["loc"][-1]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
         return f"{where}: unknown key; {hint}{rest}"
     if problem["type"] == "missing":
         return f"{where}: is missing; add it{rest}"
+    if problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        return f"{where}.kind: must be one of {', '.join(CORPORA)}{rest}"
     given = problem["input"]
     shown = "" if isinstance(given, (dict, list, Section)) else f" (given {given!r})"
     return f"{where}: {problem['msg'].removeprefix('Value error, ')}{shown}{rest}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _without_kind(location: tuple[int | str, ...]) -> tuple[str, tuple[int | str, ...]]:
+    """The kind of corpus that pydantic puts into the path of a problem, and the path without it."""
+    if location[:1] == ("corpus",) and len(location) > 1 and location[1] in CORPORA:
+        return str(location[1]), (location[0], *location[2:])
+    return "", location
+
+
+def _known_keys(location: tuple[int | str, ...], kind: str) -> list[str]:
     section: Any = Experiment
     for part in location:
         if isinstance(part, int) or section is None:
+            continue
+        if section is Experiment and part == "corpus" and kind:
+            section = CORPORA[kind]
             continue
         field = section.model_fields.get(part)
         section = _section_of(field.annotation) if field is not None else section

@@ -103,6 +103,8 @@ def train(
             if watch:
                 watch(runs, told)
 
+        # Once, with its progress shown, rather than in every worker.
+        open_corpus(config.corpus, runs.corpus).prepare()
         if engine == "here":
             train_here(config, pending, runs, tell)
         else:

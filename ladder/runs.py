@@ -193,6 +193,7 @@ class RunsFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.tasks = path / "tasks"
+        self.task_index = self.tasks / "index.json"
         self.corpus = path / "corpus"
         self.observations = path / "observations.parquet"
         self.predictions = path / "predictions.json"
@@ -202,7 +203,9 @@ class RunsFolder:
     @property
     def task_files(self) -> list[Path]:
         """The tasks that rungs are scored on as they train."""
-        return sorted(self.tasks.glob("*.jsonl"))
+        if not self.task_index.is_file():
+            return sorted(self.tasks.glob("*.jsonl"))
+        return [self.tasks / f"{name}.jsonl" for name in read_json(self.task_index)]
 
     def rung(self, name: str) -> RungFolder:
         """The folder of one rung."""
@@ -235,6 +238,7 @@ class RunsFolder:
                 ) from error
             for task in tasks:
                 write_task(task, self.tasks)
+            write_json(self.task_index, [task.name for task in tasks])
             write_text(self.config, dump_config(config))
         for path in self.task_files:
             read_task(path)

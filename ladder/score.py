@@ -10,18 +10,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from evaluation.choices import ChoiceScores
 from evaluation.encoding import EncodedTask
-from evaluation.files import InputError
 from evaluation.metrics import score_row
 from evaluation.models import LoadedModel
 from evaluation.ranks import ONE, Ranks
 from evaluation.scoring import score_task
 from evaluation.store import Store
-from evaluation.suites import Selection, result_rows
-from evaluation.text_scores import TextScores, text_row
+from evaluation.suites import Selection
 from evaluation.texts import score_text
 from ladder.corpora import Array, Corpus, Tokens
+from ladder.results import Results
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -88,67 +86,32 @@ def score_model(
     store: Store | None,
     watch: Watch,
     ranks: Ranks = ONE,
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows of results for all that is selected, and remarks on how they came about.
+) -> Results:
+    """Score all that is selected.
 
     What the store holds is not scored again, and the model is loaded only where something is left
     to score; each task is kept as soon as it is scored.
     """
-    scores: dict[str, ChoiceScores] = {}
-    read: dict[Path, TextScores] = {}
+    results = Results(selection, texts)
     if store is not None:
-        for task in selection.tasks:
-            if found := store.task(task, task.name in selection.pmi):
-                scores[task.name] = found
-        for path in texts:
-            if known := store.text(path):
-                read[path] = known
-    left = [task for task in selection.tasks if task.name not in scores]
-    unread = [path for path in texts if path not in read]
-    if left or unread:
-        loaded = load()
-        if store is not None and ranks.rank == 0:
-            store.claim()
-        count = len(left) + len(unread)
-        for number, task in enumerate(left, 1):
-            encoded = loaded.encode(task, task.name in selection.pmi)
-            found = score_task(
-                loaded.model, encoded, watch(f"{task.name} ({number} of {count})"), ranks
-            )
-            scores[task.name] = found
-            if store is not None and ranks.rank == 0:
-                store.write(found)
-        for number, path in enumerate(unread, len(left) + 1):
-            read[path] = score_text(
-                loaded, path, watch(f"{path.stem} ({number} of {count})"), ranks
-            )
-            if store is not None and ranks.rank == 0:
-                store.write(read[path])
-    rows = result_rows(selection, scores) + [text_row(read[path]) for path in texts]
-    return rows, _remarks(selection, scores)
-
-
-def rescore(
-    selection: Selection, texts: Sequence[Path], store: Store
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The same rows from what the store holds; InputError where something was not scored."""
-
-    def absent() -> LoadedModel:
-        held = [*(task.name for task in selection.tasks), *(path.stem for path in texts)]
-        gone = next((name for name in held if not store.path(name).is_file()), held[0])
-        raise InputError(f"{store.path(gone)}: lacks what is asked for; evaluate without --rescore")
-
-    return score_model(absent, selection, texts, store, lambda name: lambda share: None)
-
-
-def _remarks(selection: Selection, scores: Mapping[str, ChoiceScores]) -> list[str]:
-    remarks = []
-    for task in selection.tasks:
-        own = scores[task.name]
-        if own.cut:
-            remarks.append(f"{task.name}: {own.cut} contexts were cut to fit the model's window")
-        if own.differ:
-            remarks.append(
-                f"{task.name}: {own.differ} choices have other tokens behind their context"
-            )
-    return remarks
+        results.load(store)
+    tasks, unread = results.tasks_left, results.texts_left
+    count = len(tasks) + len(unread)
+    if not count:
+        return results
+    loaded = load()
+    keeps = store is not None and ranks.rank == 0
+    if store is not None and keeps:
+        store.claim()
+    for number, task in enumerate(tasks, 1):
+        encoded = loaded.encode(task, task.name in selection.pmi)
+        shown = watch(f"{task.name} ({number} of {count})")
+        scores = results.scores[task.name] = score_task(loaded.model, encoded, shown, ranks)
+        if store is not None and keeps:
+            store.write(scores)
+    for number, path in enumerate(unread, len(tasks) + 1):
+        shown = watch(f"{path.stem} ({number} of {count})")
+        text = results.read[path] = score_text(loaded, path, shown, ranks)
+        if store is not None and keeps:
+            store.write(text)
+    return results

@@ -15,6 +15,7 @@ from evaluation.tasks import read_task
 from ladder.config import Experiment
 from ladder.corpora import open_corpus
 from ladder.plan import Rung, make_plan
+from ladder.results import rescore
 from ladder.runs import RungFolder, RunsFolder
 
 if TYPE_CHECKING:
@@ -34,28 +35,24 @@ class Runs:
     """Those that have finished, in the plan's order."""
     unfinished: tuple[str, ...]
 
-    @property
-    def task_files(self) -> tuple[str, ...]:
-        """The folder's own tasks."""
-        return tuple(map(str, sorted(self.folder.tasks.glob("*.jsonl"))))
-
 
 @dataclass(frozen=True)
 class Checkpoint:
     """One checkpoint of a rung."""
 
-    runs: Runs
+    folder: RunsFolder
+    config: Experiment
     rung: Rung
     step: int
 
 
 def find_runs(path: Path) -> Runs | None:
     """The rungs of a runs folder, or the one whose folder `path` is; None for anything else."""
+    if (path / "config.json").is_file():
+        return None
     if (path / "manifest.json").is_file():
         return _runs(path.parent, path.name)
-    if (path / "config.yaml").is_file() and not (path / "config.json").is_file():
-        return _runs(path, None)
-    return None
+    return _runs(path, None) if (path / "config.yaml").is_file() else None
 
 
 def checkpoint_of(path: Path) -> Checkpoint | None:
@@ -66,8 +63,9 @@ def checkpoint_of(path: Path) -> Checkpoint | None:
         return None
     if not step.isdigit():
         return None
-    runs = _runs(rung.parent, None)
-    return Checkpoint(runs, make_plan(runs.config).run(rung.name), int(step))
+    folder = RunsFolder(rung.parent)
+    config = folder.load_config()
+    return Checkpoint(folder, config, make_plan(config).run(rung.name), int(step))
 
 
 def known_rows(runs: Runs) -> list[dict[str, Any]]:
@@ -82,50 +80,56 @@ def evaluate_checkpoint(checkpoint: Checkpoint, loaded: LoadedModel) -> list[dic
     """The rows that training writes after that step, from the saved model."""
     from ladder.score import score_rung
 
-    config, rung = checkpoint.runs.config, checkpoint.rung
-    tasks = [loaded.encode(read_task(path)) for path in checkpoint.runs.task_files]
+    config, rung = checkpoint.config, checkpoint.rung
+    tasks = [loaded.encode(read_task(path)) for path in checkpoint.folder.task_files]
     base = rung.observed(checkpoint.step, config.seed)
-    corpus = open_corpus(config.corpus, checkpoint.runs.folder.corpus)
+    corpus = open_corpus(config.corpus, checkpoint.folder.corpus)
     return score_rung(base, corpus, rung.sequence_length, loaded.model, tasks, None)
+
+
+def rescore_runs(
+    runs: Runs, selection: Selection, texts: Sequence[Path], dtype: str
+) -> list[dict[str, Any]]:
+    """Metrics of every rung from the scores of its choices; the rows join the rung's scores."""
+    _check_names(runs, selection, texts)
+    found = []
+    for rung in runs.rungs:
+        folder = runs.folder.rung(rung.name)
+        results = rescore(selection, texts, folder.store(rung.steps, dtype))
+        found += _join(folder, rung, runs.config.seed, results.rows())
+    return found
 
 
 def evaluate_runs(
     runs: Runs,
     selection: Selection,
     texts: Sequence[Path],
-    rescore: bool,
+    dtype: str,
     load: Callable[[Path], LoadedModel],
     watch: Watch,
     ranks: Ranks,
 ) -> list[dict[str, Any]]:
-    """Score every rung, or recompute its metrics; the rows join the rung's scores.
-
-    A rung whose scores hold all that is selected is left as it is.
-    """
-    from ladder.score import rescore as recompute
+    """Score every rung; the rows join the rung's scores. What was scored is not scored again."""
     from ladder.score import score_model
 
+    _check_names(runs, selection, texts)
     found = []
-    names = {*selection.rows, *(path.stem for path in texts)}
     for rung in runs.rungs:
         folder = runs.folder.rung(rung.name)
-        store = folder.store(rung.steps)
-        known = _rows(_final(folder))
-        if rescore:
-            rows, _ = recompute(selection, texts, store)
-        elif names <= {row["task"] for row in known}:
-            found += [row for row in known if row["task"] in names]
-            continue
-        else:
-            path = folder.path / "checkpoints" / f"step-{rung.steps}"
-            rows, _ = score_model(
-                _from(load, path), selection, texts, store, _prefixed(watch, rung.name), ranks
-            )
+        path = folder.path / "checkpoints" / f"step-{rung.steps}"
+        store = folder.store(rung.steps, dtype)
+        shown = _prefixed(watch, rung.name)
+        results = score_model(_from(load, path), selection, texts, store, shown, ranks)
         if ranks.rank == 0:
-            base = rung.observed(rung.steps, runs.config.seed)
-            _join(folder, [{**base, **row} for row in rows])
-            found += [row for row in _rows(_final(folder)) if row["task"] in names]
+            found += _join(folder, rung, runs.config.seed, results.rows())
     return found
+
+
+def _check_names(runs: Runs, selection: Selection, texts: Sequence[Path]) -> None:
+    """Raise InputError for a row that would take the place of the corpus's held-out loss."""
+    name = open_corpus(runs.config.corpus, runs.folder.corpus).validation
+    if name in {*selection.rows, *(path.stem for path in texts)}:
+        raise InputError(f"--tasks {name}: is the held-out loss's name; rename yours")
 
 
 def _runs(path: Path, name: str | None) -> Runs:
@@ -149,13 +153,19 @@ def _final(folder: RungFolder) -> pd.DataFrame:
     return table[table["final"]]
 
 
-def _join(folder: RungFolder, rows: Sequence[dict[str, Any]]) -> None:
-    """Put rows into a rung's scores, in the place of those of the same tasks."""
+def _join(
+    folder: RungFolder, rung: Rung, seed: int, rows: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Put rows into a rung's scores, in the place of those of the same tasks; returns them."""
+    base = rung.observed(rung.steps, seed)
     with folder.lock():
         table = read_observations(folder.scores)
-        new = pd.DataFrame([{k: v for k, v in row.items() if v is not None} for row in rows])
+        whole = [{**base, **row} for row in rows]
+        new = pd.DataFrame([{k: v for k, v in row.items() if v is not None} for row in whole])
         replaced = table["final"] & table["task"].isin(new["task"])
         write_observations(pd.concat([table[~replaced], new], ignore_index=True), folder.scores)
+    final = _final(folder)
+    return _rows(final[final["task"].isin(new["task"])])
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -76,25 +76,28 @@ def optimizer_step(
     parallel: Parallel,
     sequences: int,
 ) -> Stepped:
-    """One step on this rank's rows (b, T + 1) of a global batch of `sequences`.
+    """One step on the rank's rows (b, T + 1) of a global batch of `sequences`.
 
     Raises FloatingPointError, nothing changed, where loss or gradient is not finite.
     """
     model.train()
     optimizers.zero_grad()
     whole = sequences * (tokens.shape[1] - 1)
-    micro = execution.micro_batch or max(1, len(tokens))
+    most = -(-sequences // parallel.world)
+    micro = execution.micro_batch or most
     total = torch.zeros((), dtype=torch.float64)
-    parts = tokens.split(micro) if len(tokens) else ()
-    for index, part in enumerate(parts):
-        with (
-            parallel.accumulating(model, last=index == len(parts) - 1),
-            execution_cast(execution, parallel),
-        ):
+    # Sharded models need every rank in every pass: one with a row less repeats one, for nothing.
+    passes = -(-most // micro)
+    for index in range(passes):
+        part = tokens[index * micro : (index + 1) * micro]
+        counts = len(part) > 0
+        part = part if counts else tokens[:1]
+        last = index == passes - 1
+        with parallel.accumulating(model, last), execution_cast(execution, parallel):
             loss, nats = model(part.to(parallel.device))
             # Ranks average their gradients; each has the sum over its own tokens.
-            (loss * (parallel.world / whole)).backward()
-        total += nats.double().cpu()
+            (loss * (parallel.world / whole if counts else 0.0)).backward()
+        total += nats.double().cpu() * counts
     norm = parallel.clip(model, recipe.gradient_clip)
     mean = parallel.sum(total).item() / whole
     if not math.isfinite(mean) or not math.isfinite(norm):

@@ -135,7 +135,7 @@ def why(predictions: Sequence[Prediction]) -> list[str]:
 
 
 def show_scores(model: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a model's scores; accuracies in points, standard errors behind them."""
+    """Print a model's scores, standard errors behind them; n/t are nats per token."""
 
     def pair(row: Mapping[str, Any], name: str, scale: float = 100, form: str = ".1f") -> str:
         value, se = row.get(name), row.get(f"{name}_se")
@@ -144,9 +144,9 @@ def show_scores(model: str, rows: Sequence[Mapping[str, Any]]) -> None:
         return f"{scale * value:{form}}" + ("" if se is None else f" +-{scale * se:{form}}")
 
     several = len({row.get("run") for row in rows}) > 1
-    columns = ("task", "items", "loss", "accuracy", "picked by")
+    columns = ("task", "items", "bits per byte", "accuracy, %", "picked by")
     show(
-        f"{model}: loss in bits per byte (n/t: nats per token), accuracy in points",
+        model,
         ("run", *columns) if several else columns,
         [
             (

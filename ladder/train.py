@@ -12,7 +12,7 @@ from zlib import crc32
 import pandas as pd
 import torch
 
-from evaluation.files import write_text
+from evaluation.files import InputError, write_text
 from evaluation.models import LoadedModel
 from evaluation.ranks import ONE, Ranks
 from evaluation.records import read_observations, write_observations
@@ -44,24 +44,26 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     function of config and rung; on one CPU process to the last bit, however often it was killed.
     """
     folder = runs.rung(rung.name)
-    with joined(config.execution) as parallel:
-        # The first rank alone holds the lock, for all of them.
-        with folder.lock() if parallel.is_first else nullcontext():
-            parallel.barrier()
-            if folder.finished:
-                return
-            _manifest(parallel, folder, rung, config, "running")
-            if parallel.is_first:
-                write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
-            try:
-                with _deterministic(parallel):
-                    _train(config, rung, runs, parallel)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                _manifest(parallel, folder, rung, config, "failed", error=reason)
-                raise
-            _manifest(parallel, folder, rung, config, "finished")
-            parallel.barrier()
+    # The first rank alone holds the lock, for all of them.
+    with (
+        joined(config.execution) as parallel,
+        folder.lock() if parallel.is_first else nullcontext(),
+    ):
+        parallel.barrier()
+        if folder.finished:
+            return
+        _manifest(parallel, folder, rung, config, "running")
+        if parallel.is_first:
+            write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
+        try:
+            with _deterministic(parallel):
+                _train(config, rung, runs, parallel)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            _manifest(parallel, folder, rung, config, "failed", error=reason)
+            raise
+        _manifest(parallel, folder, rung, config, "finished")
+        parallel.barrier()
 
 
 def run_seed(seed: int, name: str) -> int:
@@ -99,6 +101,15 @@ def _deterministic(parallel: Parallel) -> Iterator[None]:
 
 def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel) -> None:
     folder, corpus = runs.rung(rung.name), open_corpus(config.corpus, runs.corpus)
+    if parallel.world > rung.batch_sequences:
+        raise InputError(
+            f"{rung.name}: {parallel.world} ranks for a batch of {rung.batch_sequences} sequences; "
+            "train it on fewer"
+        )
+    if parallel.is_first:
+        corpus.prepare()
+    parallel.barrier()
+    corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
     seed = run_seed(config.seed, rung.name)
     model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
@@ -184,8 +195,8 @@ def _rate(config: Experiment, rung: Rung, step: int) -> float:
 
 def _rows_of(corpus: Corpus, rung: Rung, seed: int, step: int, parallel: Parallel) -> torch.Tensor:
     """The rank's rows (b, T + 1) of the step's global batch."""
-    batch = corpus.batch(seed, step, rung.batch_sequences, rung.sequence_length + 1)
-    return torch.from_numpy(batch[parallel.rows(rung.batch_sequences)])
+    sequences, rows = rung.batch_sequences, parallel.rows(rung.batch_sequences)
+    return torch.from_numpy(corpus.batch(seed, step, sequences, rung.sequence_length + 1, rows))
 
 
 class _Log:

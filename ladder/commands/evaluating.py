@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -51,8 +52,8 @@ def evaluate(
     """Score a Hugging Face causal language model, a checkpoint or a runs folder on tasks.
 
     Args:
-        model: A folder with a model and its tokenizer, a name on the hub, a runs folder, or one
-            rung's folder in it.
+        model: A folder with a model and its tokenizer, a name on the hub, a runs folder, one
+            rung's folder in it, or a rung's checkpoint.
         tasks: OLMES tasks or patterns of them, suites (paper8, olmes, mmlu), files (.jsonl, .yaml)
             and texts (.txt, .npy, .bin); see `ladder tasks`. By default those of the runs folder.
         keep: Folder for the score of every choice, a file a task, written after each; a task that
@@ -74,10 +75,15 @@ def evaluate(
     if runs is not None:
         if keep is not None or limit is not None:
             raise InputError(f"{model}: runs keep their own scores; leave --keep and --limit out")
-        rows, is_first = _evaluate_runs(runs, tasks, rescore, pmi, loading)
+        rows = _evaluate_runs(runs, tasks, rescore, pmi, loading)
+    elif tasks:
+        rows = _evaluate_model(model, tasks, keep, rescore, limit, pmi, loading)
     else:
-        rows, is_first = _evaluate_model(model, tasks, keep, rescore, limit, pmi, loading)
-    if not is_first:
+        if keep is not None or limit is not None or rescore or pmi:
+            raise InputError("--tasks: name what to score, such as paper8 or FILE.jsonl")
+        rows = _checkpoint_rows(model, loading)
+    # Of the processes that torchrun starts one speaks.
+    if os.environ.get("RANK", "0") != "0":
         return
     tables.emit({"version": 1, "model": model, "rows": rows}, rows, json, out)
     if not json:
@@ -129,41 +135,37 @@ def _evaluate_model(
     limit: int | None,
     pmi: bool,
     loading: Loading,
-) -> tuple[list[dict[str, Any]], bool]:
-    if not wanted and (own := _checkpoint_rows(model, loading)) is not None:
-        return own, True
-    if not wanted:
-        raise InputError(
-            "--tasks: name what to score, such as arc_easy_test_rc_5shot or FILE.jsonl"
-        )
+) -> list[dict[str, Any]]:
+    from evaluation.store import Store
+    from ladder import results
+
     if rescore and keep is None:
         raise InputError("--rescore: needs --keep FOLDER, where the scores are")
-    from evaluation.store import Store
-
     selection, texts = _select(wanted, pmi, limit)
     if rescore and keep is not None:
-        from ladder.score import rescore as recompute
+        store = Store(keep, _identity(model))
+        found = results.rescore(selection, texts, store)
+    else:
+        _need_torch()
+        from ladder.score import score_model
 
-        rows, remarks = recompute(selection, texts, Store(keep, {}))
-        _note(remarks)
-        return rows, True
-    _need_torch()
-    from ladder.score import score_model
-
-    store = None if keep is None else Store(keep, _owner(model, loading.dtype))
-    with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
-        load = _loader(model, loading, device)
-        rows, remarks = score_model(load, selection, texts, store, watch, ranks)
-    _note(remarks if ranks.rank == 0 else [])
-    return rows, ranks.rank == 0
+        kept = None
+        if keep is not None:
+            owner = {"dtype": loading.dtype, **_identity(model)}
+            kept = Store(keep, owner, {"model": os.path.normpath(model)})
+        with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
+            load = _loader(model, loading, device)
+            found = score_model(load, selection, texts, kept, watch, ranks)
+    _note(found.remarks())
+    return found.rows()
 
 
-def _checkpoint_rows(model: str, loading: Loading) -> list[dict[str, Any]] | None:
-    """Rows of a rung's checkpoint on its own tasks, as training writes them; None for others."""
+def _checkpoint_rows(model: str, loading: Loading) -> list[dict[str, Any]]:
+    """Rows of a rung's checkpoint on its own tasks, as training writes them."""
     from ladder.scored_runs import checkpoint_of, evaluate_checkpoint
 
     if (found := checkpoint_of(Path(model))) is None:
-        return None
+        raise InputError("--tasks: name what to score, such as paper8 or FILE.jsonl")
     _need_torch()
     with _ranks(loading.device) as (_, device):
         return evaluate_checkpoint(found, _loader(model, loading, device)())
@@ -171,22 +173,22 @@ def _checkpoint_rows(model: str, loading: Loading) -> list[dict[str, Any]] | Non
 
 def _evaluate_runs(
     runs: Runs, wanted: Names, rescore: bool, pmi: bool, loading: Loading
-) -> tuple[list[dict[str, Any]], bool]:
+) -> list[dict[str, Any]]:
     from ladder import scored_runs
 
     _note([f"{name}: has not finished; left out" for name in runs.unfinished])
     if not wanted and not rescore:
-        return scored_runs.known_rows(runs), True
-    selection, texts = _select(wanted or runs.task_files, pmi, None)
+        return scored_runs.known_rows(runs)
+    selection, texts = _select(wanted or tuple(map(str, runs.folder.task_files)), pmi, None)
+    if rescore:
+        return scored_runs.rescore_runs(runs, selection, texts, loading.dtype)
     _need_torch()
     with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
 
         def load(path: Path) -> LoadedModel:
             return _loader(str(path), loading, device)()
 
-        return scored_runs.evaluate_runs(
-            runs, selection, texts, rescore, load, watch, ranks
-        ), ranks.rank == 0
+        return scored_runs.evaluate_runs(runs, selection, texts, loading.dtype, load, watch, ranks)
 
 
 def _select(wanted: Names, pmi: bool, limit: int | None) -> tuple[Selection, list[Path]]:
@@ -207,13 +209,14 @@ def _select(wanted: Names, pmi: bool, limit: int | None) -> tuple[Selection, lis
     return selection, texts
 
 
-def _owner(model: str, dtype: str) -> dict[str, Any]:
-    """Whose scores a folder holds: a folder's weights are known by their fingerprint."""
-    from evaluation.models import fingerprint
-
+def _identity(model: str) -> dict[str, Any]:
+    """What tells a model from others: a folder's weights, wherever it lies; else its name."""
     folder = Path(model)
-    weights = fingerprint(folder) if folder.is_dir() else None
-    return {"model": model, "dtype": dtype, "weights": weights}
+    if not folder.is_dir():
+        return {"model": os.path.normpath(model)}
+    from evaluation.fingerprints import fingerprint
+
+    return {"weights": fingerprint(folder)}
 
 
 def _loader(model: str, loading: Loading, device: str) -> Callable[[], LoadedModel]:
@@ -225,7 +228,7 @@ def _loader(model: str, loading: Loading, device: str) -> Callable[[], LoadedMod
 def _note(lines: list[str]) -> None:
     from ladder import tables
 
-    for line in lines:
+    for line in lines if os.environ.get("RANK", "0") == "0" else ():
         tables.note(line)
 
 

@@ -18,6 +18,9 @@ Tokens = NDArray[np.int64]
 Array = NDArray[np.float64]
 
 
+ALL = slice(None)
+
+
 class Scorer(Protocol):
     """A model as a corpus sees it when it measures the held-out loss."""
 
@@ -49,8 +52,14 @@ class Corpus(Protocol):
     def tasks(self) -> list[Task]:
         """The tasks that belong to the corpus, to be written into the runs folder."""
 
-    def batch(self, seed: int, step: int, sequences: int, length: int) -> Tokens:
-        """Sequences of `length` tokens, (B, T): a pure function of its arguments."""
+    def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
+        """Sequences of `length` tokens, (B, T): a pure function of its arguments.
+
+        `rows` are those of the batch that are wanted: a rank makes its own only.
+        """
+
+    def check(self, sequences: int, length: int) -> None:
+        """Raise InputError if a run of so many sequences takes more than there is."""
 
     def validation_loss(self, scorer: Scorer, length: int) -> float:
         """Held-out loss, nats per token, of a model on sequences of `length` tokens."""

@@ -44,7 +44,7 @@ def dataset_rows(
 def _load(wanted: Dataset) -> Any:
     what = f"corpus.sources, dataset {wanted.path}"
     try:
-        import datasets  # type: ignore[import-untyped,unused-ignore]
+        import datasets
     except ImportError:
         raise InputError(f"{what}: needs `datasets`; pip install datasets") from None
     folder = Path(wanted.path)

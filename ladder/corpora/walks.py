@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Tokens = NDArray[np.int64]
 Array = NDArray[np.float64]
+ALL = slice(None)
 
 
 class Walks:
@@ -70,9 +71,12 @@ class Walks:
         """The loss, nats per token, that no model can fall below."""
         return float(self.stationary @ self.row_entropy)
 
-    def batch(self, seed: int, step: int, sequences: int, length: int) -> Tokens:
+    def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Walks of `length` nodes from a stationary start, (B, T): a function of (seed, step)."""
-        return self._walk(np.random.default_rng([seed, step]), sequences, length)
+        return self._walk(np.random.default_rng([seed, step]), sequences, length)[rows]
+
+    def check(self, sequences: int, length: int) -> None:
+        """Nothing: there are walks without end."""
 
     def validation_loss(self, scorer: Scorer, length: int) -> float:
         """Expected cross-entropy, nats per token, of a model on held-out walks of `length` nodes.

@@ -85,6 +85,10 @@ def test_every_choice_once_behind_the_unconditional_context() -> None:
     assert {branch.context for branch in encoded.unconditional} == {ids("Answer:")}
     assert len(encoded.unconditional) == 3  # of four, two are the same
     assert encoded.unconditional_place == (0, 1, 2, 2)
+    short = encode_task(task, ENCODER, window=3, unconditional=True)
+    longest = max(len(tokens) for b in short.unconditional for _, tokens in b.choices)
+    assert all(len(b.context) + len(b.choices[0][1]) - 1 <= 3 for b in short.unconditional)
+    assert longest > 1
     with pytest.raises(InputError, match="no unconditional context"):
         encode_task(TASK, ENCODER, unconditional=True)
 

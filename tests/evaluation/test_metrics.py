@@ -117,3 +117,9 @@ def test_a_weighted_mean_keeps_its_standard_error() -> None:
     assert found["bpb"].value == pytest.approx(1.75)
     assert found["bpb"].se == pytest.approx(math.hypot(0.25 * 0.3, 0.75 * 0.4))
     assert found["bpb"].count == 15
+
+
+def test_one_item_alone_has_no_standard_error() -> None:
+    assert all(value.se is None for value in measure(ChoiceScores("x", (ONE,))).values())
+    parts = [{"bpb": Value(1.0, None, 1)}, {"bpb": Value(2.0, 0.4, 5)}]
+    assert weighted(parts, (0.5, 0.5))["bpb"].se is None

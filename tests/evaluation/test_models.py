@@ -6,12 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_model import SHAPE, TASK, saved, tokenizer
+from tokenizers import Tokenizer, models
 from tokenizers.processors import TemplateProcessing
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from evaluation.files import InputError
-from evaluation.models import LoadedModel, fingerprint, load_model
+from evaluation.fingerprints import fingerprint
+from evaluation.models import LoadedModel, load_model
 
 
 def test_what_cannot_be_loaded_or_scored_is_named(tmp_path: Path) -> None:
@@ -82,3 +91,31 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(str(folder))
     assert not said.exists()
+
+
+def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=r"holds no weights for model\.layers\.1\.mlp\.up_proj"):
+        load_model(str(folder))
+    (folder / "model.safetensors").write_bytes(b"\0" * 40)
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_model(str(folder))
+
+
+def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
+    words = tokenizer()
+    shape = {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}
+    BertLMHeadModel(BertConfig(**shape, vocab_size=len(words))).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="is no causal language model"):
+        load_model(str(tmp_path))
+
+
+def test_a_text_that_the_tokenizer_cannot_read_is_an_error_of_one_line() -> None:
+    raw = Tokenizer(models.WordLevel({"sky": 0}, unk_token=None))
+    words = PreTrainedTokenizerFast(tokenizer_object=raw)
+    with pytest.raises(InputError, match="the tokenizer cannot read this text"):
+        LoadedModel(None, words).encoder.plain(["snow"])  # type: ignore[arg-type]

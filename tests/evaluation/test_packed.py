@@ -11,6 +11,8 @@ from transformers import (
     BloomForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
@@ -19,6 +21,8 @@ from transformers import (
     Mamba2ForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     Olmo2Config,
     Olmo2ForCausalLM,
     PreTrainedModel,
@@ -27,9 +31,9 @@ from transformers import (
 )
 
 from evaluation.encoding import Branch
-from evaluation.packed import PackedRows, common_prefix
+from evaluation.packed import PackedRows, common_prefix, packed_span
 from evaluation.rows import groups, score_groups
-from evaluation.scoring import is_packable, log_likelihoods
+from evaluation.scoring import _passes, is_packable, log_likelihoods
 
 VOCABULARY = 97
 SHAPE = {
@@ -52,6 +56,34 @@ PACKED = {
 PADDED = {
     "sliding window": lambda: MistralForCausalLM(
         MistralConfig(**SHAPE, num_key_value_heads=2, sliding_window=16)
+    ),
+    "local attention": lambda: GPTNeoForCausalLM(
+        GPTNeoConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            num_layers=2,
+            num_heads=4,
+            attention_types=[[["global", "local"], 1]],
+            window_size=8,
+            max_position_embeddings=256,
+        )
+    ),
+    "ALiBi in MPT": lambda: MptForCausalLM(
+        MptConfig(vocab_size=VOCABULARY, d_model=32, n_layers=2, n_heads=4, max_seq_len=256)
+    ),
+    "long rope": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            **{**SHAPE, "max_position_embeddings": 128},
+            num_key_value_heads=2,
+            rope_parameters={
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "short_factor": [1.0] * 4,
+                "long_factor": [4.0] * 4,
+                "original_max_position_embeddings": 24,
+            },
+        )
     ),
     "ALiBi": lambda: BloomForCausalLM(
         BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4)
@@ -122,8 +154,22 @@ def test_log_likelihoods_are_those_of_one_sequence_at_a_time(name: str, prefix: 
 @pytest.mark.parametrize("name", PADDED)
 def test_other_models_are_scored_without_packing(name: str) -> None:
     model, found = made(name), branches(20, 7)
-    assert not is_packable(model)
+    assert not is_packable(model) or packed_span(model) < 20
     assert log_likelihoods(model, found) == pytest.approx(expected(model, found), abs=1e-4)
+
+
+def test_a_sliding_window_is_packed_where_everything_lies_inside() -> None:
+    torch.manual_seed(0)
+    options = {**SHAPE, "num_key_value_heads": 2, "sliding_window": 64}
+    model = MistralForCausalLM(MistralConfig(**options)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(4 if weight.dim() == 2 else 1)
+    for prefix in (20, 58):
+        found = branches(prefix, 9)
+        rows, _ = _passes(model, found)
+        assert isinstance(rows, PackedRows) == (prefix == 20)
+        assert log_likelihoods(model, found) == pytest.approx(expected(model, found), abs=1e-4)
 
 
 def test_a_model_that_gives_something_else_for_packed_rows_is_found_out() -> None:

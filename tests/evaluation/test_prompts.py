@@ -89,6 +89,7 @@ def test_one_choice_is_a_right_continuation(quiz: Path) -> None:
         (("data: quiz.csv", "data: [}"), "not readable as YAML"),
         (("gold: answer", "gold: answer\nshots: 1"), "shots needs examples"),
         (("gold: answer", "gold: answer\nshots: 9\nexamples: solved.csv"), "9 shots, and 3"),
+        (("gold: answer", "gold: answer\nshots: 1\nexamples: quiz.csv"), "other rows than data"),
         (("gold: answer", "gold: answer\nmetric: acc_pmi"), "acc_pmi needs unconditional"),
         (('[" {a}", " {b}"]', "a"), "must hold a list of choices"),
     ],

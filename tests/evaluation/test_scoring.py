@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,7 @@ def test_what_does_not_fit_into_memory_is_scored_in_smaller_parts(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(*args, **inputs)
 
+    forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
     monkeypatch.setattr(model, "forward", forward)
     assert log_likelihoods(model, found) == pytest.approx(
         expected_without(model, real, found), abs=1e-4
@@ -90,6 +92,47 @@ def expected_without(model: torch.nn.Module, forward: object, found: list[Branch
         return expected(model, found)
     finally:
         model.forward = tried
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_pass_that_ends_in_the_middle_leaves_the_prefix_as_it_was(layer: int) -> None:
+    model, found = made("llama"), branches(30, 12)
+    alone = expected(model, found)
+
+    def full(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        # The prefix has 30 tokens, and its pass must not fail.
+        if inputs[0].shape[1] > 20 and inputs[0].shape[1] != 30:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = model.model.layers[layer].mlp.register_forward_pre_hook(full)
+    try:
+        assert log_likelihoods(model, found) == pytest.approx(alone, abs=1e-4)
+    finally:
+        hook.remove()
+
+
+def test_a_context_that_was_cut_leaves_the_others_their_prefix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, found = made("llama"), branches(60, 12)
+    first = found[0]
+    found[0] = Branch(first.context[9:], first.choices)
+    tokens: list[int] = []
+    real = model.forward
+
+    def forward(*args: object, **inputs: object) -> object:
+        ids = inputs["input_ids"]
+        assert isinstance(ids, torch.Tensor)
+        tokens.append(ids.numel())
+        return real(*args, **inputs)
+
+    forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
+    monkeypatch.setattr(model, "forward", forward)
+    scores = log_likelihoods(model, found)
+    monkeypatch.setattr(model, "forward", real)
+    assert scores == pytest.approx(expected(model, found), abs=1e-4)
+    alone = sum(len(b.context) + sum(len(c) for _, c in b.choices) for b in found)
+    assert sum(tokens) < alone / 1.5
 
 
 def test_a_choice_that_fits_nowhere_is_an_error_of_one_line(

@@ -108,6 +108,29 @@ def test_olmes_picks_each_tasks_answer_by_its_own_metric() -> None:
     }
 
 
+def test_two_suites_at_once_have_the_averages_that_each_has_alone() -> None:
+    alone = {}
+    for name in ("paper8", "olmes"):
+        selection = select([name])
+        alone[name] = result_rows(selection, uniform(selection))[-1]
+    for names in (["paper8", "olmes"], ["olmes", "paper8"]):
+        selection = select(names)
+        rows = {row["task"]: row for row in result_rows(selection, uniform(selection))}
+        for name, row in alone.items():
+            assert rows[name]["accuracy"] == pytest.approx(row["accuracy"], abs=1e-12)
+        assert rows["csqa_val_rc_5shot"]["accuracy_metric"] == "acc_per_char"
+    assert alone["paper8"]["accuracy"] != alone["olmes"]["accuracy"]
+
+
+def test_a_file_takes_the_place_of_no_known_task(tmp_path: Path) -> None:
+    for name in ("arc_easy_test_rc_5shot", "paper8", "mmlu_test_rc_5shot"):
+        write_task(Task(name, TASK.items), tmp_path)
+        own = str(tmp_path / f"{name}.jsonl")
+        for wanted in (["paper8", own], [own, "paper8"]):
+            with pytest.raises(InputError, match=r"your own task .* is named as"):
+                select(wanted)
+
+
 def test_pmi_is_scored_wherever_it_is_asked_for_and_can_be() -> None:
     names = ["arc_easy_val_rc_5shot", "boolq_val_rc_5shot"]
     assert select(names).pmi == frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 
@@ -111,6 +112,25 @@ def test_what_was_stored_is_read_back(loaded: LoadedModel, text: Path) -> None:
         read_text_scores(text)
 
 
+def test_what_does_not_fit_into_memory_is_halved(
+    loaded: LoadedModel, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, real, refused = score_text(loaded, text), loaded.model.forward, []
+
+    def forward(*args: object, **inputs: object) -> object:
+        keep = inputs["logits_to_keep"]
+        assert isinstance(keep, torch.Tensor)
+        if len(keep) * inputs["input_ids"].shape[0] > 5:  # type: ignore[attr-defined]
+            refused.append(len(keep))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, **inputs)
+
+    forward.__signature__ = inspect.signature(real)  # type: ignore[attr-defined]
+    monkeypatch.setattr(loaded.model, "forward", forward)
+    assert score_text(loaded, text).nats == pytest.approx(whole.nats, abs=1e-4)
+    assert refused
+
+
 def test_what_cannot_be_scored_is_named(loaded: LoadedModel, tmp_path: Path) -> None:
     def fails(name: str, content: bytes, problem: str) -> None:
         (tmp_path / name).write_bytes(content)
@@ -120,7 +140,11 @@ def test_what_cannot_be_scored_is_named(loaded: LoadedModel, tmp_path: Path) -> 
     fails("a.txt", b"sky \xff", "not UTF-8 at byte 4")
     fails("a.txt", b"", "too little text")
     fails("a.bin", b"\x01\x00\x02", "no whole number")
-    fails("a.bin", b"\xff\xff\xff\xff", "holds token 65535, beyond the model's vocabulary")
+    fails(
+        "a.bin",
+        b"\xff\xff\xff\xff",
+        "holds tokens from 65535 to 65535, beyond the model's vocabulary",
+    )
     fails("a.npy", b"nonsense", "not readable as an array")
     np.save(tmp_path / "b.npy", np.zeros((2, 2), dtype=np.uint16))
     with pytest.raises(InputError, match="one-dimensional array of integers"):

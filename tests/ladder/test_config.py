@@ -48,7 +48,7 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(document: dict) -> N
     [
         (("model", "sizes", "3K", "widht"), 3, "model.sizes.3K.widht: unknown key"),
         (("corpus", "tasks", 0, "itms"), 3, "did you mean 'items'?"),
-        (("corpus", "kind"), "text", "corpus.kind"),
+        (("corpus", "kind"), "songs", "corpus.kind"),
         (("corpus", "nodes"), "many", r"corpus.nodes: .*'many'"),
         (("corpus", "gain"), float("nan"), "corpus.gain"),
         (("ladder", "sizes"), ["3K", "9K"], "size '9K' is not among model.sizes"),

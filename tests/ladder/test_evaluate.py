@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,10 +64,16 @@ def test_kept_scores_are_not_scored_again_and_rescored_without_the_model(
     with monkeypatch.context() as patch:
         patch.setattr("evaluation.models.load_model", lambda *_: pytest.fail("loaded again"))
         assert rows(capsys, model, "--tasks", task, "--keep", kept) == first
+    assert rows(capsys, model, "--tasks", task, "--keep", kept, "--rescore") == first
+    shutil.copytree(model, tmp_path / "copy")
+    assert rows(capsys, tmp_path / "copy", "--tasks", task, "--keep", kept) == first
     shutil.rmtree(model)
-    assert rows(capsys, "any", "--tasks", task, "--keep", kept, "--rescore") == first
+    assert rows(capsys, f"{model}/", "--tasks", task, "--keep", kept, "--rescore") == first
+    assert "holds scores of model" in fails(
+        capsys, "other", "--tasks", task, "--keep", kept, "--rescore"
+    )
     assert "lacks what is asked for" in fails(
-        capsys, "any", "--tasks", task, "--keep", tmp_path / "new", "--rescore"
+        capsys, model, "--tasks", task, "--keep", tmp_path / "new", "--rescore"
     )
 
 
@@ -75,12 +83,12 @@ def test_scores_of_another_model_or_other_items_are_refused(
     model, task = files
     kept = tmp_path / "scores"
     rows(capsys, model, "--tasks", task, "--keep", kept)
-    assert "scores of another model" in fails(capsys, "other", "--tasks", task, "--keep", kept)
-    assert "another dtype" in fails(
+    assert "scores of model" in fails(capsys, "other", "--tasks", task, "--keep", kept)
+    assert "scores of dtype" in fails(
         capsys, model, "--tasks", task, "--keep", kept, "--dtype", "bfloat16"
     )
     saved(model, window=128)
-    assert "another weights" in fails(capsys, model, "--tasks", task, "--keep", kept)
+    assert "scores of weights" in fails(capsys, model, "--tasks", task, "--keep", kept)
     saved(model)
     task.write_text(task.read_text().splitlines()[0] + "\n")
     assert "other items" in fails(capsys, model, "--tasks", task, "--keep", kept)
@@ -172,6 +180,15 @@ def test_a_saved_checkpoint_gives_the_rows_of_training(
                 assert trained.loc[task, key] == pytest.approx(value, rel=1e-6), (task, key)
 
 
+def test_a_checkpoint_alone_takes_no_options_of_tasks(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint,) = (runs / "a-1xC" / "checkpoints").iterdir()
+    for option in (("--pmi",), ("--limit", 2), ("--keep", tmp_path / "kept")):
+        assert "name what to score" in fails(capsys, checkpoint, *option)
+    assert "no such folder" in fails(capsys, runs / "absent", "--tasks", runs / "tasks/next.jsonl")
+
+
 def test_a_runs_folder_gives_every_finished_rung_without_scoring_again(
     runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,9 +216,39 @@ def test_other_tasks_join_a_rungs_observations(
     table = read_observations(runs / "a-1xC" / "scores.parquet")
     assert list(table.loc[table["task"] == "fewer", "final"]) == [True]
     assert len(table) == 9  # four times two, and the new one
-    monkeypatch.setattr("evaluation.models.load_model", lambda *_: pytest.fail("loaded"))
-    assert rows(capsys, runs, "--tasks", tmp_path / "fewer.jsonl") == found
+    with monkeypatch.context() as patch:
+        patch.setattr("evaluation.models.load_model", lambda *_: pytest.fail("loaded"))
+        assert rows(capsys, runs, "--tasks", tmp_path / "fewer.jsonl") == found
+    write_task(Task("fewer", items[:5]), tmp_path)
+    assert "other items" in fails(capsys, runs, "--tasks", tmp_path / "fewer.jsonl")
+    write_task(Task("next", items), tmp_path)
+    assert "other items" in fails(capsys, runs, "--tasks", tmp_path / "next.jsonl")
+    write_task(Task("walks_validation", items), tmp_path)
+    assert "rename yours" in fails(capsys, runs, "--tasks", tmp_path / "walks_validation.jsonl")
+    write_task(Task("half", items), tmp_path)
+    assert "scores of dtype 'float32'" in fails(
+        capsys, runs, "--tasks", tmp_path / "half.jsonl", "--dtype", "bfloat16"
+    )
     assert "leave --keep" in fails(capsys, runs, "--keep", tmp_path / "kept")
+
+
+def test_kept_scores_are_computed_anew_without_torch(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, task = files
+    arguments = ["evaluate", str(model), "--tasks", str(task), "--keep", str(tmp_path / "kept")]
+    assert main(arguments) == 0
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name in ('torch', 'transformers'): raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"from ladder.cli import main; sys.exit(main({[*arguments, '--rescore', '--json']!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["task"] == "colours"
 
 
 def test_ladder_tasks_lists_suites_and_fetched_tasks(

@@ -40,6 +40,28 @@ def test_the_count_is_that_of_the_built_model(layers: int) -> None:
     assert sum(w.numel() for w in weights.values()) - embedding == count_params(shape, 50)
 
 
+@pytest.mark.parametrize("architecture", ["olmo2", "llama", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize("keys", [None, 2])
+def test_every_architecture_is_counted_as_it_is_built(architecture: str, keys: int | None) -> None:
+    if architecture == "gpt_neox" and keys:
+        pytest.skip("GPT-NeoX has no grouped-query attention")
+    shape = Shape(layers=2, width=16, heads=4, hidden=20, kv_heads=keys)
+    config = Model(architecture=architecture, sequence_length=8, sizes={"x": shape})
+    model = build_model(config, shape, 50, seed=0)
+    whole = sum(weight.numel() for weight in model.parameters())
+    assert whole - embedding_params(shape, 50) == count_params(shape, 50, architecture)
+    assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 50)
+
+
+def test_a_normal_start_is_cut_at_three_deviations() -> None:
+    shape = Shape(layers=2, width=64, heads=4, hidden=160)
+    config = Model(sequence_length=8, sizes={"x": shape}, init="normal", init_std=0.02)
+    for name, weight in build_model(config, shape, 500, seed=0).named_parameters():
+        if weight.ndim == 2:
+            assert weight.abs().max() <= 0.06, name
+            assert weight.std().item() == pytest.approx(0.0197, rel=0.05), name
+
+
 def test_initial_weights_are_a_function_of_the_seed_and_of_the_stated_scale() -> None:
     config = load_config("quickstart").model
     shape = config.sizes["29K"]

@@ -16,7 +16,7 @@ from ladder.config import load_config
 from ladder.runs import RunsFolder
 
 RUNG = "c-1xC"
-CALM = ("recipe.learning_rate_base=0.02",)
+CALM = ("checkpoint_steps=20", "recipe.learning_rate_base=0.02")
 """At the tiny config's own rate the last bit of a sum grows a thousandfold in a hundred steps."""
 TRAIN = """
 import sys
@@ -46,7 +46,16 @@ def train(config: Path, runs: Path, world: int, *sets: str, stop_after: int = 0)
     script = runs.parent / "train.py"
     script.write_text(TRAIN)
     done = subprocess.run(
-        [*command, str(script), str(config), str(runs), str(stop_after), "checkpoint_steps=20", *CALM, *sets],
+        [
+            *command,
+            str(script),
+            str(config),
+            str(runs),
+            str(stop_after),
+            "checkpoint_steps=20",
+            *CALM,
+            *sets,
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -36,6 +36,52 @@ def test_the_ladders_cost_is_a_share_of_each_targets_by_6nd() -> None:
     assert plan.share_of_target == {"29K-10xC": pytest.approx(by_hand / plan.targets[0].flops_6nd)}
 
 
+PUBLISHED = {
+    "190M": (190_354_176, 1_903_391_232, 9.7273e-4, 128, 363),
+    "370M": (371_262_464, 3_443_922_944, 7.7855e-4, 192, 472),
+    "600M": (597_382_464, 5_180_751_744, 6.6440e-4, 256, 570),
+    "760M": (758_220_288, 6_373_843_968, 6.1364e-4, 320, 578),
+    "1.3B": (1_279_395_840, 10_109_071_360, 5.1544e-4, 384, 813),
+    "3B": (3_169_537_280, 22_970_355_200, 3.8093e-4, 768, 1008),
+}
+"""N, FLOPs a token, peak learning rate, batch and warm-up (allenai/OLMo-ladder)."""
+
+
+@pytest.mark.parametrize("size", PUBLISHED)
+def test_the_published_ladder_is_planned_to_the_last_digit(size: str) -> None:
+    plan = make_plan(load_config("olmo2", (f"ladder.sizes=[{size}]",)))
+    params, per_token, rate, batch, warmup = PUBLISHED[size]
+    for rung, multiple in zip(plan.rungs, (1, 2, 5, 10), strict=True):
+        assert rung.name == f"{size}-{multiple}xC"
+        assert rung.params == params
+        assert rung.flops_per_token == per_token
+        assert f"{rung.learning_rate:.4e}" == f"{rate:.4e}"
+        assert rung.batch_sequences == batch
+        assert rung.warmup_steps == warmup
+        assert rung.tokens == 20 * params * multiple
+        assert rung.steps == -(-rung.tokens // (batch * 4096))
+        assert rung.flops == float(rung.tokens * per_token)
+
+
+def test_the_published_targets_bring_their_own_settings() -> None:
+    plan = make_plan(load_config("olmo2"))
+    assert [rung.name for rung in plan.rungs][:2] == ["190M-1xC", "190M-2xC"]
+    assert len(plan.rungs) == 16
+    seven, thirteen = plan.targets
+    assert (seven.name, seven.params, seven.tokens) == ("7B-4T", 6_887_575_552, 3_945_065_873_408)
+    assert (seven.batch_sequences, seven.learning_rate, seven.warmup_steps) == (1024, 3e-4, 2000)
+    assert seven.flops_per_token == 49_412_071_424
+    assert (thirteen.name, thirteen.params) == ("13B-5T", 13_202_396_160)
+    assert (thirteen.batch_sequences, thirteen.learning_rate) == (2048, 9e-4)
+    assert thirteen.flops_per_token == 91_335_915_520
+    # The paper's 3.2% and 1.3%.
+    assert plan.share_of_target == {
+        "7B-4T": pytest.approx(0.0316, abs=5e-5),
+        "13B-5T": pytest.approx(0.0130, abs=5e-5),
+    }
+    assert plan.ladder_flops == pytest.approx(6.99e21, rel=1e-3)
+
+
 def test_names_are_unique_and_unknown_ones_refused() -> None:
     with pytest.raises(InputError, match="7K-5xC: planned twice"):
         make_plan(load_config("quickstart", ("targets=[{size: 7K, multiple: 5}]",)))

@@ -17,6 +17,17 @@ def test_tokens_batch_rate_and_steps() -> None:
     assert recipe.warmup_steps(95, 0.1) == 10
 
 
+def test_a_stable_schedule_stays_at_the_peak_until_it_falls() -> None:
+    def rate(step: int) -> float:
+        return recipe.scheduled(step, 100, 10, 2.0, "wsd", 0.1, decay=0.2)
+
+    assert recipe.decay_steps(100, 0.2) == 20
+    assert rate(5) == pytest.approx(1.0)
+    assert {rate(step) for step in (10, 11, 50, 80)} == {2.0}
+    assert rate(90) == pytest.approx(2.0 * 0.55)
+    assert rate(100) == pytest.approx(0.2)
+
+
 def test_the_schedule_rises_to_the_peak_and_falls_to_the_end() -> None:
     def rate(step: int, schedule: str, final: float = 0.0) -> float:
         return recipe.scheduled(step, 100, 10, 2.0, schedule, final)

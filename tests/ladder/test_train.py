@@ -89,7 +89,11 @@ def test_a_run_that_died_ends_as_one_that_did_not(
     assert one.scores.read_bytes() == other.scores.read_bytes()
     assert metrics(one) == metrics(other)
     states = [
-        {name: tensor for path in found.rglob("*.safetensors") for name, tensor in load_file(path).items()}
+        {
+            name: tensor
+            for path in found.rglob("*.safetensors")
+            for name, tensor in load_file(path).items()
+        }
         for found, _ in map(latest_checkpoint, (one.checkpoints, other.checkpoints))
     ]
     assert states[0].keys() == states[1].keys()

@@ -1,0 +1,84 @@
+"""The loss is cross-entropy, whole or in chunks; a step that is not finite changes nothing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from ladder import step as stepping
+from ladder.config import Execution, Model, Recipe
+from ladder.model import build_model
+from ladder.optim import build_optimizers
+from ladder.parallel import Parallel
+from ladder.shapes import Shape
+from ladder.step import LossModel, optimizer_step
+
+SHAPE = Shape(layers=2, width=16, heads=2, hidden=24)
+TOKENS = torch.arange(36).view(4, 9) % 50
+ALONE = Parallel(0, 1, "none", torch.device("cpu"))
+
+
+def model() -> LossModel:
+    built = build_model(Model(sequence_length=8, sizes={"x": SHAPE}), SHAPE, 50, seed=0)
+    return LossModel(built, z_loss=0.01)
+
+
+def gradients(loss_model: LossModel) -> list[torch.Tensor]:
+    loss, _ = loss_model(TOKENS)
+    loss.backward()
+    return [weight.grad.clone() for weight in loss_model.parameters()]
+
+
+def test_the_loss_is_cross_entropy_and_the_squared_log_of_the_denominator() -> None:
+    loss_model = model()
+    loss, nats = loss_model(TOKENS)
+    logits = loss_model.model(input_ids=TOKENS[:, :-1]).logits.flatten(0, 1)
+    expected = functional.cross_entropy(logits, TOKENS[:, 1:].flatten(), reduction="sum")
+    assert nats.item() == pytest.approx(expected.item(), rel=1e-5)
+    z = logits.logsumexp(-1).square().sum()
+    assert loss.item() == pytest.approx((expected + 0.01 * z).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("logits", [50, 350, 1550])
+def test_chunks_change_neither_loss_nor_gradient(
+    monkeypatch: pytest.MonkeyPatch, logits: int
+) -> None:
+    whole = gradients(model())
+    monkeypatch.setattr(stepping, "CHUNK_LOGITS", logits)
+    for one, other in zip(whole, gradients(model()), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_is_not_finite_changes_no_weight() -> None:
+    loss_model = model()
+    optimizers = build_optimizers(loss_model.model, Recipe())
+    optimizers.set_learning_rate(0.1)
+    with torch.no_grad():
+        loss_model.model.get_output_embeddings().weight[3, 3] = float("nan")
+    before = [weight.clone() for weight in loss_model.parameters()]
+    with pytest.raises(FloatingPointError, match=r"lower recipe\.learning_rate_base"):
+        optimizer_step(loss_model, optimizers, TOKENS, Recipe(), Execution(), ALONE, 4)
+    for one, other in zip(before, loss_model.parameters(), strict=True):
+        assert torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def test_ranks_share_the_rows_of_a_batch() -> None:
+    for world in (1, 2, 3, 5):
+        parts = [Parallel(rank, world, "ddp", torch.device("cpu")).rows(7) for rank in range(world)]
+        assert [n for part in parts for n in range(7)[part]] == list(range(7))
+        sizes = [len(range(7)[part]) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_half_precision_is_near_the_whole() -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        loss_model = model()
+        optimizers = build_optimizers(loss_model.model, Recipe())
+        execution = Execution(precision=precision, device="cpu")
+        found[precision] = optimizer_step(
+            loss_model, optimizers, TOKENS, Recipe(), execution, ALONE, 4
+        )
+    assert found["bf16"].loss != found["fp32"].loss
+    assert found["bf16"].loss == pytest.approx(found["fp32"].loss, rel=0.01)
