@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.choices import ChoiceScores, ItemScores
+from evaluation.choices import ChoiceScores
 from evaluation.tasks import Task
 
 Array = NDArray[np.float64]
@@ -26,76 +27,109 @@ class Value:
     count: int
 
 
-def bits_per_byte(item: ItemScores) -> float:
+@dataclass(frozen=True)
+class Choices:
+    """A task's choices one behind another, so that every metric is a few array operations."""
+
+    log_likelihoods: Array
+    bytes: Array
+    characters: Array
+    spaces: Array
+    unconditional: Array | None
+    starts: NDArray[np.int64]
+    """Place of each item's first choice."""
+    gold: NDArray[np.int64]
+    """Place of each item's right choice."""
+
+
+def flat_choices(scores: ChoiceScores) -> Choices:
+    """The choices of a task's record."""
+    items = scores.items
+    counts = [len(item.log_likelihoods) for item in items]
+    starts = np.cumsum([0, *counts[:-1]])
+    bare = [item.unconditional for item in items]
+    return Choices(
+        _flat([item.log_likelihoods for item in items]),
+        _flat([item.bytes for item in items]),
+        _flat([item.characters for item in items]),
+        _flat([item.spaces for item in items]),
+        None if None in bare else _flat([own for own in bare if own is not None]),
+        starts,
+        starts + [item.gold for item in items],
+    )
+
+
+def bits_per_byte(choices: Choices) -> Array:
     """Bits per byte of the right answer, the leading space in the score and not in the bytes.
 
     That is OLMES's v1, which the published ladder logs.
     """
-    return _bits(item) / item.bytes[item.gold]
+    return _bits(choices) / choices.bytes[choices.gold]
 
 
-def bits_per_byte_v2(item: ItemScores) -> float:
+def bits_per_byte_v2(choices: Choices) -> Array:
     """Bits per byte of the right answer, the leading space in both: OLMES's v2."""
-    return _bits(item) / (item.bytes[item.gold] + item.spaces[item.gold])
+    return _bits(choices) / (choices.bytes + choices.spaces)[choices.gold]
 
 
-def _is_right(item: ItemScores, scores: Array) -> float:
-    """Whether the gold choice has the highest score; the first of equal ones is picked."""
-    return float(int(np.argmax(scores)) == item.gold)
+def is_right(choices: Choices, scores: Array) -> Array:
+    """1 where the gold choice has the highest score, else 0; the first of equal ones is picked."""
+    best = _spread(np.maximum.reduceat(scores, choices.starts), choices)
+    places = np.where(scores == best, np.arange(len(scores)), len(scores))
+    return (np.minimum.reduceat(places, choices.starts) == choices.gold).astype(float)
 
 
-def task_ce(item: ItemScores) -> float:
+def task_ce(choices: Choices) -> Array:
     """Cross-entropy, nats, of the gold choice under a softmax of log-likelihoods per character."""
-    scores = _per_char(item)
-    return float(np.logaddexp.reduce(scores) - scores[item.gold])
+    scores = choices.log_likelihoods / choices.characters
+    best = np.maximum.reduceat(scores, choices.starts)
+    total = np.add.reduceat(np.exp(scores - _spread(best, choices)), choices.starts)
+    return np.asarray(np.log(total) + best - scores[choices.gold])
 
 
-def soft_accuracy(item: ItemScores) -> float:
+def soft_accuracy(choices: Choices) -> Array:
     """Probability of the gold choice under that softmax."""
-    return math.exp(-task_ce(item))
+    return np.asarray(np.exp(-task_ce(choices)))
 
 
-def accuracy_pmi(item: ItemScores) -> float:
+def accuracy_pmi(choices: Choices) -> Array:
     """Whether the gold choice gains most log-likelihood over the unconditional context.
 
     The gain is a difference, log P(choice | question) - log P(choice | `Answer:`).
     """
-    if item.unconditional is None:
-        raise ValueError(f"item {item.id} has no unconditional scores")
-    return _is_right(item, np.array(item.log_likelihoods) - np.array(item.unconditional))
+    if choices.unconditional is None:
+        raise ValueError("the record has no unconditional scores")
+    return is_right(choices, choices.log_likelihoods - choices.unconditional)
 
 
-LOSSES: Mapping[str, Callable[[ItemScores], float]] = {
+LOSSES: Mapping[str, Callable[[Choices], Array]] = {
     "bpb": bits_per_byte,
     "bpb_v2": bits_per_byte_v2,
 }
-"""Losses of one item by name; a task's is their mean over items, not over bytes."""
+"""Losses of every item by name; a task's is their mean over items, not over bytes."""
 
-ACCURACIES: Mapping[str, Callable[[ItemScores], float]] = {
-    "acc": lambda item: _is_right(item, np.array(item.log_likelihoods)),
-    "acc_per_char": lambda item: _is_right(item, _per_char(item)),
-    "acc_per_byte": lambda item: _is_right(
-        item, np.array(item.log_likelihoods) / np.array(item.bytes)
-    ),
+ACCURACIES: Mapping[str, Callable[[Choices], Array]] = {
+    "acc": lambda c: is_right(c, c.log_likelihoods),
+    "acc_per_char": lambda c: is_right(c, c.log_likelihoods / c.characters),
+    "acc_per_byte": lambda c: is_right(c, c.log_likelihoods / c.bytes),
     "acc_pmi": accuracy_pmi,
 }
-"""Accuracies of one item by name, of questions only; acc_pmi needs unconditional scores."""
+"""Accuracies of every item by name, of questions only; acc_pmi needs unconditional scores."""
 
-SOFT: Mapping[str, Callable[[ItemScores], float]] = {"soft": soft_accuracy, "task_ce": task_ce}
+SOFT: Mapping[str, Callable[[Choices], Array]] = {"soft": soft_accuracy, "task_ce": task_ce}
 """What moves before accuracy does, of questions only."""
 
 
 def measure(scores: ChoiceScores) -> dict[str, Value]:
     """Every metric that a task's record allows, and `bpb_corpus`, all bits over all bytes."""
+    choices = flat_choices(scores)
     metrics = dict(LOSSES)
     if len(scores.items[0].log_likelihoods) > 1:
         metrics |= {**ACCURACIES, **SOFT}
-    if any(item.unconditional is None for item in scores.items):
+    if choices.unconditional is None:
         metrics.pop("acc_pmi", None)
-    found = {
-        name: _mean([metric(item) for item in scores.items]) for name, metric in metrics.items()
-    }
-    return {**found, "bpb_corpus": _corpus(scores)}
+    found = {name: _mean(metric(choices)) for name, metric in metrics.items()}
+    return {**found, "bpb_corpus": _corpus(choices)}
 
 
 def score_row(task: Task, scores: ChoiceScores) -> dict[str, Any]:
@@ -148,27 +182,32 @@ def _joined_error(errors: Sequence[float | None], weights: Sequence[float]) -> f
     return math.sqrt(sum((w * error) ** 2 for w, error in zip(weights, known, strict=True)))
 
 
-def _bits(item: ItemScores) -> float:
-    return -item.log_likelihoods[item.gold] / math.log(2)
+def _flat(parts: Sequence[Sequence[float]]) -> Array:
+    return np.fromiter(chain.from_iterable(parts), dtype=float)
 
 
-def _per_char(item: ItemScores) -> Array:
-    return np.asarray(np.array(item.log_likelihoods) / np.array(item.characters))
+def _spread(values: Array, choices: Choices) -> Array:
+    """A value of each item, for each of its choices."""
+    counts = np.diff(choices.starts, append=len(choices.log_likelihoods))
+    return np.repeat(values, counts)
 
 
-def _corpus(scores: ChoiceScores) -> Value:
+def _bits(choices: Choices) -> Array:
+    return np.asarray(-choices.log_likelihoods[choices.gold] / math.log(2))
+
+
+def _corpus(choices: Choices) -> Value:
     """All bits over all bytes, with the standard error of a ratio of means (delta method)."""
-    bits = np.array([_bits(item) for item in scores.items])
-    size = np.array([item.bytes[item.gold] for item in scores.items], dtype=float)
+    bits, size = _bits(choices), choices.bytes[choices.gold]
     ratio = float(bits.sum() / size.sum())
     return Value(ratio, _standard_error((bits - ratio * size) / size.mean()), len(bits))
 
 
-def _mean(values: Sequence[float]) -> Value:
+def _mean(values: Array) -> Value:
     return Value(float(np.mean(values)), _standard_error(values), len(values))
 
 
-def _standard_error(values: Sequence[float] | Array) -> float | None:
+def _standard_error(values: Array) -> float | None:
     if len(values) < 2:
         return None
     return float(np.std(values, ddof=1) / math.sqrt(len(values)))

@@ -28,8 +28,9 @@ class PaddedRows:
         self.model = model
 
     def cost(self, branch: Branch) -> int:
-        """Tokens of the branch's rows."""
-        return sum(map(len, _rows([branch])))
+        """Tokens of the branch's rows, of which equal ones are one."""
+        different = {tokens[:-1] for _, tokens in branch.choices}
+        return sum(len(branch.context) + len(tokens) for tokens in different)
 
     def score(self, group: Sequence[Branch]) -> Found:
         """Log-likelihood of every choice of the branches."""

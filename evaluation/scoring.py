@@ -36,6 +36,9 @@ their passes costs more."""
 ALIKE = 32
 """Tokens in which contexts must agree to be taken for ones with a common prefix."""
 
+WORTH = 512
+"""Tokens that a common prefix must save to be run by itself."""
+
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.05}
 """Nats by which packed and padded rows may differ in the trial: adding up in another order is
 rounded otherwise."""
@@ -112,9 +115,14 @@ def _by_prefix(branches: Sequence[Branch]) -> list[list[Branch]]:
     alike: dict[tuple[int, ...], list[Branch]] = {}
     for branch in branches:
         alike.setdefault(branch.context[:ALIKE], []).append(branch)
-    shared = [own for own in alike.values() if len(own) > 1]
-    alone = [own[0] for own in alike.values() if len(own) == 1]
-    return [*shared, alone] if alone else shared
+    shared, others = [], []
+    for own in alike.values():
+        saved = (len(own) - 1) * len(common_prefix([branch.context for branch in own]))
+        if saved >= WORTH:
+            shared.append(own)
+        else:
+            others += own
+    return [*shared, others] if others else shared
 
 
 def _check_finite(encoded: EncodedTask, found: Sequence[float], bare: Sequence[float]) -> None:

@@ -115,6 +115,7 @@ def test_a_context_that_was_cut_leaves_the_others_their_prefix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, found = made("llama"), branches(60, 12)
+    assert (len(found) - 2) * 60 > scoring.WORTH
     first = found[0]
     found[0] = Branch(first.context[9:], first.choices)
     tokens: list[int] = []
