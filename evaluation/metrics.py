@@ -76,7 +76,7 @@ def is_right(choices: Choices, scores: Array) -> Array:
     """1 where the gold choice has the highest score, else 0; the first of equal ones is picked."""
     best = _spread(np.maximum.reduceat(scores, choices.starts), choices)
     places = np.where(scores == best, np.arange(len(scores)), len(scores))
-    return (np.minimum.reduceat(places, choices.starts) == choices.gold).astype(float)
+    return np.asarray((np.minimum.reduceat(places, choices.starts) == choices.gold).astype(float))
 
 
 def task_ce(choices: Choices) -> Array:
