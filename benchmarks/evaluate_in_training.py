@@ -42,8 +42,8 @@ def measure(at: str) -> dict[str, float]:
     steps: list[float] = []
     scoring: list[float] = []
     saving: list[float] = []
-    real = train._step, train.score_rung, train.save_checkpoint
-    train._step, train.score_rung = timed(real[0], steps), timed(real[1], scoring)
+    real = train.optimizer_step, train.score_rung, train.save_checkpoint
+    train.optimizer_step, train.score_rung = timed(real[0], steps), timed(real[1], scoring)
     train.save_checkpoint = timed(real[2], saving)
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def measure(at: str) -> dict[str, float]:
             train.train_rung(config, make_plan(config).run(RUNG), runs)
             whole = time.perf_counter() - start
     finally:
-        train._step, train.score_rung, train.save_checkpoint = real
+        train.optimizer_step, train.score_rung, train.save_checkpoint = real
     return {
         "step": statistics.median(steps) * 1e3,
         "steps": sum(steps),

@@ -84,6 +84,15 @@ class Model(Section):
     head_scale: float = Field(0.3, gt=0)
     """Under fan_in the output head starts at this times 1/sqrt(width)."""
 
+    @model_validator(mode="after")
+    def _groups_known(self) -> Model:
+        grouped = [name for name, shape in self.sizes.items() if shape.keys != shape.heads]
+        if self.architecture == "gpt_neox" and grouped:
+            raise ValueError(
+                f"gpt_neox has no grouped-query attention; drop kv_heads of {grouped[0]}"
+            )
+        return self
+
     def shape(self, size: str) -> Shape:
         """The shape of a size."""
         return self.sizes.get(size) or OLMO2_SHAPES[size]

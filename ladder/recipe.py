@@ -32,11 +32,11 @@ def batch_sequences_by_params(params: int, sequence_length: int, divisor: float)
 def learning_rate_by_params(params: int, sequence_length: int, base: float = 0.0047) -> float:
     """Peak learning rate, `base` (N / 108M)^(-1/3) at 2048 tokens a sequence, a quarter at 4096.
 
-    The rule of the published ladder (allenai/OLMo-ladder, after arXiv 2406.19146). It gives the
-    factor for 4096 only; in between and beyond we take the square that goes through both.
+    The rule of the published ladder (allenai/OLMo-ladder, after arXiv 2406.19146). It knows these
+    two lengths: shorter sequences take the rate at 2048, longer ones than that the quarter.
     """
-    rate: float = base * (params / 108e6) ** (-1 / 3) * (2048 / sequence_length) ** 2
-    return rate
+    rate: float = base * (params / 108e6) ** (-1 / 3)
+    return rate if sequence_length <= 2048 else rate / 4
 
 
 def learning_rate(width: int, base: float) -> float:

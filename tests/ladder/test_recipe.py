@@ -17,6 +17,15 @@ def test_tokens_batch_rate_and_steps() -> None:
     assert recipe.warmup_steps(95, 0.1) == 10
 
 
+def test_the_published_rules() -> None:
+    assert recipe.learning_rate_by_params(108_000_000, 2048) == pytest.approx(0.0047)
+    assert recipe.learning_rate_by_params(108_000_000, 512) == pytest.approx(0.0047)
+    assert recipe.learning_rate_by_params(864_000_000, 4096) == pytest.approx(0.0047 / 2 / 4)
+    assert recipe.batch_sequences_by_params(108_000_000, 2048, 32) == 160
+    assert recipe.batch_sequences_by_params(108_000_000, 4096, 32) == 64
+    assert recipe.warmup_steps_by_params(190_354_176, 524_288) == 363
+
+
 def test_a_stable_schedule_stays_at_the_peak_until_it_falls() -> None:
     def rate(step: int) -> float:
         return recipe.scheduled(step, 100, 10, 2.0, "wsd", 0.1, decay=0.2)
