@@ -29,9 +29,9 @@ def timed(function: Callable[..., Any], spent: list[float]) -> Callable[..., Any
     """The function, noting the seconds of every call."""
 
     def run(*arguments: Any, **named: Any) -> Any:
-        start = time.perf_counter()
+        start = time.process_time()
         result = function(*arguments, **named)
-        spent.append(time.perf_counter() - start)
+        spent.append(time.process_time() - start)
         return result
 
     return run
@@ -50,9 +50,9 @@ def measure(at: str) -> dict[str, float]:
             config = load_config("quickstart", (f"evaluation.at={at}",))
             runs = RunsFolder(Path(folder) / "runs")
             runs.prepare(config)
-            start = time.perf_counter()
+            start = time.process_time()
             train.train_rung(config, make_plan(config).run(RUNG), runs)
-            whole = time.perf_counter() - start
+            whole = time.process_time() - start
     finally:
         train.optimizer_step, train.score_rung, train.save_checkpoint = real
     return {
@@ -73,7 +73,7 @@ def main() -> None:
         for name, at in SCHEDULES.items():
             found[name].append(measure(at))
     print("# Scoring in training\n")
-    print(f"The quick start's {RUNG} on one CPU thread, medians of {REPEATS} runs in turn, seconds")
+    print(f"The quick start's {RUNG} on one CPU thread, medians of {REPEATS} runs in turn, CPU seconds")
     print("(`python benchmarks/evaluate_in_training.py`).\n")
     print("| scored | median step, ms | steps | scoring | checkpoints | rest | whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
