@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
+"""Types of weights by name."""
 
 LOADING = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 """What loading raises where there is no such model, or a broken one."""

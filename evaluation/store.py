@@ -39,8 +39,7 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(temporary, {**self.more, **self.owner})
-            # A link, unlike a rename, does not replace what another process has put there.
-            os.link(temporary, label)
+            _put(temporary, label)
         except FileExistsError:
             self._check_owner()
         except OSError as error:
@@ -98,3 +97,16 @@ class Store:
     def path(self, name: str) -> Path:
         """The file of a task's scores."""
         return self.folder / f"{name}.parquet"
+
+
+def _put(temporary: Path, path: Path) -> None:
+    """Give a file its name; FileExistsError where another process has put one there."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Some network file systems know no links; there a moment is left for another process.
+        if path.exists():
+            raise FileExistsError(path) from None
+        temporary.replace(path)

@@ -100,14 +100,7 @@ def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: Optimizers) 
         with _quiet():
             dcp.load(weights, storage_reader=HuggingFaceStorageReader(str(path)))
             dcp.load(state, storage_reader=HuggingFaceStorageReader(str(path / OPTIMIZER)))
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        SafetensorError,
-        dcp.CheckpointException,
-    ) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}); remove it to train this run again"
         ) from error

@@ -100,18 +100,18 @@ def score_model(
     if not count:
         return results
     loaded = load()
-    keeps = store is not None and ranks.rank == 0
-    if store is not None and keeps:
-        store.claim()
+    kept = store if ranks.rank == 0 else None
+    if kept is not None:
+        kept.claim()
     for number, task in enumerate(tasks, 1):
         encoded = loaded.encode(task, task.name in selection.pmi)
         shown = watch(f"{task.name} ({number} of {count})")
         scores = results.scores[task.name] = score_task(loaded.model, encoded, shown, ranks)
-        if store is not None and keeps:
-            store.write(scores)
+        if kept is not None:
+            kept.write(scores)
     for number, path in enumerate(unread, len(tasks) + 1):
         shown = watch(f"{path.stem} ({number} of {count})")
         text = results.read[path] = score_text(loaded, path, shown, ranks)
-        if store is not None and keeps:
-            store.write(text)
+        if kept is not None:
+            kept.write(text)
     return results

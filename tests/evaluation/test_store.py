@@ -40,6 +40,19 @@ def test_of_two_that_claim_a_folder_the_second_is_refused(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["model.json"]
 
 
+def test_a_file_system_without_links_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*paths: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("evaluation.store.os.link", refuse)
+    first, second = (Store(tmp_path / "kept", {"weights": w}) for w in "ab")
+    first.claim()
+    with pytest.raises(InputError, match="holds scores of weights 'a'"):
+        second.claim()
+
+
 def test_what_a_kill_left_behind_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / ".model.json.77.tmp").write_text("{")
