@@ -73,10 +73,8 @@ def main() -> None:
         for name, at in SCHEDULES.items():
             found[name].append(measure(at))
     print("# Scoring in training\n")
-    print(
-        f"The quick start's {RUNG} on one CPU thread, medians of {REPEATS} runs in turn, CPU seconds"
-    )
-    print("(`python benchmarks/evaluate_in_training.py`).\n")
+    print(f"The quick start's {RUNG} on one CPU thread, medians of {REPEATS} runs in turn, CPU")
+    print("seconds (`python benchmarks/evaluate_in_training.py`).\n")
     print("| scored | median step, ms | steps | scoring | checkpoints | rest | whole |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name, runs in found.items():
