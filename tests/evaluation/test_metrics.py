@@ -94,11 +94,10 @@ def test_the_answer_is_picked_per_character_the_first_at_a_tie() -> None:
 
 
 def test_pmi_is_a_difference_and_needs_unconditional_scores() -> None:
-    # The gains are .5 and 1.0; the ratios, which some divide by mistake, are .5 and .83.
-    plain = ItemScores("1", 1, (-0.5, -5.0), (1, 1), (1, 1), (0, 0), (1, 1), (-1.0, -6.0))
-    assert measure(ChoiceScores("x", (plain,)))["acc_pmi"].value == 1
-    turned = ItemScores("1", 0, (-0.5, -5.0), (1, 1), (1, 1), (0, 0), (1, 1), (-1.0, -6.0))
-    assert measure(ChoiceScores("x", (turned,)))["acc_pmi"].value == 0
+    # The gains are 4 and .5; the ratios, which some take by mistake, .71 and .8.
+    for gold, right in ((0, 1), (1, 0)):
+        item = ItemScores("1", gold, (-10.0, -2.0), (1, 1), (1, 1), (0, 0), (1, 1), (-14.0, -2.5))
+        assert measure(ChoiceScores("x", (item,)))["acc_pmi"].value == right
     assert "acc_pmi" not in measure(ChoiceScores("x", (ONE,)))
 
 
