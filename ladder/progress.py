@@ -95,7 +95,8 @@ def _bars(plan: Plan) -> Iterator[Watch]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    flops = {rung.name: rung.flops for rung in plan.runs}
+    rungs = {rung.name: rung for rung in plan.runs}
+    flops = {name: rung.flops * rung.share for name, rung in rungs.items()}
     with Progress(
         TextColumn("{task.description}", justify="right"),
         BarColumn(),
@@ -110,7 +111,9 @@ def _bars(plan: Plan) -> Iterator[Watch]:
         def watch(runs: RunsFolder, plan: Plan) -> None:
             done, finished = 0.0, 0
             for status in runs.statuses(plan):
-                done += flops[status.name] * status.step / status.steps
+                begin = rungs[status.name].branch_step
+                share = max(0, status.step - begin) / (status.steps - begin)
+                done += flops[status.name] * share
                 finished += status.state == "finished"
                 if status.state == "running" and status.loss is not None:
                     if status.name not in shown:

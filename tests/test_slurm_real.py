@@ -19,7 +19,7 @@ from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
-from ladder.train import evaluation_steps
+from ladder.scores import evaluation_steps
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 
