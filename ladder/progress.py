@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,10 +81,17 @@ def scoring(shown: bool) -> Iterator[Callable[[str], Callable[[float], None]]]:
     yield line
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for those that torchrun started with it, or is alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def watching(plan: Plan) -> Iterator[Watch]:
-    """A function to be called now and then while runs train."""
-    if sys.stderr.isatty():
+    """A function to be called now and then while runs train; only torchrun's first rank tells."""
+    if not is_first_rank():
+        yield lambda runs, plan: None
+    elif sys.stderr.isatty():
         with _bars(plan) as watch:
             yield watch
     else:

@@ -59,7 +59,8 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             with _deterministic(parallel):
                 _train(config, rung, runs, parallel)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}"
             # On a full disk this fails too; the error that led here is what to tell.
             with suppress(OSError):
                 _manifest(parallel, folder, rung, config, "failed", error=reason)

@@ -148,7 +148,7 @@ def train(
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
-    from ladder.progress import watching
+    from ladder.progress import is_first_rank, watching
 
     if dry_run and engine != "slurm":
         raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
@@ -164,9 +164,11 @@ def train(
         with signals, watching(planned) as watch:
             trained = pipeline.train(experiment, folder.path, rung, workers, watch, engine)
     except stopping.Stopped as stop:
-        tables.note(f"stopped as asked, {stop}; the same command goes on from here")
+        if is_first_rank():
+            tables.note(f"stopped as asked, {stop}; the same command goes on from here")
         raise SystemExit(stopping.STOPPED_STATUS) from None
-    tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
+    if is_first_rank():
+        tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
 def _submit(
