@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -120,10 +121,11 @@ def _mean_row(
     rows: Sequence[PairRow],
     curves: Mapping[str, Curve],
 ) -> PairRow:
-    """The mean over tasks; of losses, over those of the commonest unit."""
-    units = {task: models[pair[0]].fits_[task].loss_unit for task in gaps}
-    unit = max(set(units.values()), key=lambda u: (list(units.values()).count(u), u))
-    chosen = [row for row in rows if units[row.task] == unit]
+    """The mean over tasks: of losses over those with an accuracy, if any, and the commonest unit."""
+    units = {row.task: models[pair[0]].fits_[row.task].loss_unit for row in rows if row.accuracy}
+    units = units or {task: models[pair[0]].fits_[task].loss_unit for task in gaps}
+    counts = Counter(units.values())
+    chosen = [row for row in rows if units.get(row.task) == counts.most_common(1)[0][0]]
     scored = [(row, row.accuracy) for row in rows if row.accuracy is not None]
     alike = likeness([gaps[row.task] for row in rows])
     levels_ = np.array([math.exp(gaps[row.task].log_loss) for row in chosen])

@@ -269,3 +269,20 @@ def test_tasks_of_one_recipe_only_are_named_and_left_out() -> None:
     found = compare({"A": recipe(tasks=("quiz", "exam")), "B": recipe(tasks=("quiz",))}, [TARGET])
     assert found.left_out == {"exam": "only in A"}
     assert [row.task for row in found.pairs] == ["quiz"]
+
+
+def test_the_mean_of_losses_leaves_out_sets_of_another_unit_and_without_an_accuracy() -> None:
+    tables = {}
+    for name, seed in (("A", 1), ("B", 2)):
+        table = recipe(seed, 0.005, tasks=("web", "books", "quiz"))
+        sets = table["task"].isin(["web", "books"])
+        table.loc[sets, "accuracy"] = np.nan
+        table.loc[sets, "loss_unit"] = "nats/token"
+        tables[name] = table
+    found = compare(tables, [TARGET])
+    mean, quiz = row_of(found, MEAN), row_of(found, "quiz")
+    assert mean.loss.value == pytest.approx(quiz.loss.value)
+    assert mean.accuracy is not None
+    assert quiz.accuracy is not None
+    assert mean.accuracy.value == pytest.approx(quiz.accuracy.value)
+    assert row_of(found, "web").accuracy is None
