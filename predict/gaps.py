@@ -34,6 +34,10 @@ in the same units; likewise tuned."""
 SCALES = np.geomspace(0.002, 0.4, 9)
 """Sizes of a difference between recipes that are thought possible: from none to half the loss."""
 
+FORM = 0.3
+"""Error of a gap's form, per change of the log gap from the costliest rung to the target: chosen on
+the real ladder's tasks as if recipes, at 3B-10xC (benchmarks/compare.py real)."""
+
 SHAPE = np.array([1.0, 0.15, 1.0, 0.15, 1.0])
 """How far the shared curve may be off, in each of PARAMETERS; wide."""
 
@@ -105,28 +109,24 @@ def task_gap(one: TaskFit, two: TaskFit, target: Target) -> TaskGap:
     """The gap between two recipes on one task; their step 1 must be one of LAWS."""
     fits = (one, two)
     thetas = [scaled(f.step1) for f in fits]
-    params, tokens, side, rung = _runs(fits, scored=False)
-    measured = np.log([r.loss for f in fits for r in f.rungs])
-    curve, basis, gradient = _loss_basis(
-        thetas, np.r_[params, target.params], np.r_[tokens, target.tokens]
-    )
-    count, size = len(params), len(PARAMETERS)
+    rungs = _rungs(fits, accuracy=False)
+    params, tokens = np.r_[rungs.params, target.params], np.r_[rungs.tokens, target.tokens]
+    curve, basis, gradient = _loss_basis(thetas, params, tokens)
+    count, size = len(rungs.params), len(PARAMETERS)
     changes = _changes(curve[:-1])
-    runs = Runs(
-        values=measured - curve[:-1],
-        side=side,
-        rung=rung,
-        basis=basis[:-1],
-        shape=gradient[:-1] * SHAPE,
-        mean=np.zeros(count),
-        covariance=np.zeros((count, count)),
-    )
+    nothing = np.zeros(count + 1)
+    runs = rungs.runs(curve, basis, gradient * SHAPE, nothing, np.outer(nothing, nothing))
     asked = np.r_[basis, np.c_[np.diag(changes), np.zeros((size, basis.shape[1] - size))]]
     many = len(asked)
     gap = posterior(
         runs, Places(asked, np.zeros(many), np.zeros((many, many)), np.zeros((many, count))), SCALES
     )
-    found = _accuracy_gap(fits, thetas, target, gap)
+    top = int((rungs.params * rungs.tokens).argmax())
+    moved = float(gap.mean[count] - gap.mean[top])
+    covariances = gap.covariances.copy()
+    covariances[:, count, count] += (FORM * moved) ** 2
+    gap = replace(gap, covariances=covariances)
+    found = _accuracy_gap(fits, thetas, target, gap, np.log(np.c_[params, tokens]))
     return TaskGap(
         task=one.task,
         loss=gap,
@@ -174,29 +174,73 @@ def _changes(curve: Array) -> Array:
     return np.asarray(CHANGES * [1, 1, 1, 1, np.exp(curve.min())])
 
 
-def _runs(fits: Sequence[TaskFit], scored: bool) -> tuple[Array, Array, Array, NDArray[np.intp]]:
-    """Params, tokens, side and rung of every run, those with an accuracy if `scored`."""
+@dataclass(frozen=True)
+class _Rungs:
+    """Both recipes' rungs, one entry for all runs that a recipe has of one."""
+
+    params: Array
+    tokens: Array
+    measured: Array
+    count: Array
+    within: float
+    side: Array
+    rung: NDArray[np.intp]
+
+    def runs(self, curve: Array, basis: Array, shape: Array, mean: Array, known: Array) -> Runs:
+        """About a curve; every array has the target behind the rungs."""
+        left = self.measured - curve[:-1]
+        return Runs(
+            left,
+            self.count,
+            self.within,
+            self.side,
+            self.rung,
+            basis[:-1],
+            shape[:-1],
+            mean[:-1],
+            known[:-1, :-1],
+        )
+
+
+def _rungs(fits: Sequence[TaskFit], accuracy: bool) -> _Rungs:
+    """The log losses of every rung, or the accuracies of those that have one."""
     runs = [
-        (r.params, r.tokens, sign)
+        (r.params, r.tokens, sign, r.accuracy if accuracy else np.log(r.loss))
         for fitted, sign in zip(fits, (1.0, -1.0), strict=True)
         for r in fitted.rungs
-        if not scored or r.accuracy is not None
+        if not accuracy or r.accuracy is not None
     ]
-    params, tokens, side = np.array(runs).T
+    params, tokens, side, measured = np.array(runs, dtype=float).T
     place = np.log(np.c_[params, tokens])
     near = (np.abs(place[:, None] - place) < NEAR).all(axis=-1)
-    return params, tokens, side, near.argmax(axis=-1)
+    rung = near.argmax(axis=-1)
+    _, first, which = np.unique(np.c_[side, rung], axis=0, return_index=True, return_inverse=True)
+    which = which.ravel()
+    count = np.bincount(which).astype(float)
+    mean = np.bincount(which, measured) / count
+    return _Rungs(
+        params[first],
+        tokens[first],
+        mean,
+        count,
+        float(((measured - mean[which]) ** 2).sum()),
+        side[first],
+        rung[first],
+    )
 
 
 def _accuracy_gap(
-    fits: Sequence[TaskFit], thetas: Sequence[Array], target: Target, loss: Gap
+    fits: Sequence[TaskFit], thetas: Sequence[Array], target: Target, loss: Gap, known: Array
 ) -> tuple[Gap, float, Runs] | None:
-    """The gap of accuracies at the target, the shared accuracy there, and the runs behind it."""
+    """The gap of accuracies at the target, the shared accuracy there, and the runs behind it.
+
+    `known` (m, 2) are the places of the gap of losses, as logs of params and tokens.
+    """
     if not all(f.votes for f in fits):
         return None
-    params, tokens, side, rung = _runs(fits, scored=True)
-    count = len(params)
-    params, tokens = np.r_[params, target.params], np.r_[tokens, target.tokens]
+    rungs = _rungs(fits, accuracy=True)
+    count = len(rungs.params)
+    params, tokens = np.r_[rungs.params, target.params], np.r_[rungs.tokens, target.tokens]
     curve = shared_accuracy(fits, params, tokens)
     up, down = np.exp(STEP), np.exp(-STEP)
     climb = shared_accuracy(fits, params * up, tokens * up) - shared_accuracy(
@@ -207,29 +251,19 @@ def _accuracy_gap(
             shared_log_loss(thetas, params * up, tokens * up)[0]
             - shared_log_loss(thetas, params * down, tokens * down)[0]
         )
-        # The loss's places are every run and then the target; those without an accuracy drop out.
-        kept = [r.accuracy is not None for f in fits for r in f.rungs]
-        places = np.r_[np.flatnonzero(kept), len(kept)]
+        away = np.log(np.c_[params, tokens])[:, None] - known
+        places = (away**2).sum(axis=-1).argmin(axis=-1)
         mean, covariance = loss.mean[places], loss.covariance[np.ix_(places, places)]
     else:
         fall = np.full(count + 1, -4 * STEP * WEAK_SLOPE)
         mean, covariance = np.zeros(count + 1), np.zeros((count + 1, count + 1))
     slope = np.minimum(climb / np.minimum(fall, -1e-9), -LEAST_SLOPE)
     compute = np.log(params * tokens)
-    away = (compute - compute[:-1].max()) / LINK_FOLDS
-    basis = np.c_[slope, LINK_DRIFT * slope * away, np.full(count + 1, LINK_OFFSET)]
-    shape = np.c_[slope, slope * away, np.ones(count + 1)] * LINK_SHAPE
+    climbed = (compute - compute[:-1].max()) / LINK_FOLDS
+    basis = np.c_[slope, LINK_DRIFT * slope * climbed, np.full(count + 1, LINK_OFFSET)]
+    shape = np.c_[slope, slope * climbed, np.ones(count + 1)] * LINK_SHAPE
     mean, covariance = slope * mean, np.outer(slope, slope) * covariance
-    measured = np.array([r.accuracy for f in fits for r in f.rungs if r.accuracy is not None])
-    runs = Runs(
-        values=measured - curve[:-1],
-        side=side,
-        rung=rung,
-        basis=basis[:-1],
-        shape=shape[:-1],
-        mean=mean[:-1],
-        covariance=covariance[:-1, :-1],
-    )
+    runs = rungs.runs(curve, basis, shape, mean, covariance)
     places_ = Places(basis[-1:], mean[-1:], covariance[-1:, -1:], covariance[-1:, :-1])
     gap = posterior(runs, places_, LINK_SCALES)
     gap = replace(gap, covariances=gap.covariances * WIDEN**2, noises=gap.noises * WIDEN)

@@ -21,14 +21,18 @@ SHARED = (0.0, 1.0, 4.0)
 
 @dataclass(frozen=True)
 class Runs:
-    """Measured runs of both recipes, n of them, about a curve that both share."""
+    """Measured rungs of both recipes, n of them, about a curve that both share."""
 
     values: Array
-    """(n,) measured minus the shared curve."""
+    """(n,) measured minus the shared curve, the mean of a recipe's runs of the rung."""
+    count: Array
+    """(n,) how many runs that are."""
+    within: float
+    """Sum of the runs' squared distances to those means."""
     side: Array
-    """(n,) +1 for a run of the first recipe, -1 for one of the second."""
+    """(n,) +1 for the first recipe's, -1 for the second's."""
     rung: NDArray[np.intp]
-    """(n,) index of the run's params and tokens, shared by both recipes."""
+    """(n,) index of params and tokens, shared by both recipes."""
     basis: Array
     """(n, r): how the gap at the run's place moves with each unknown of scale 1."""
     shape: Array
@@ -98,7 +102,7 @@ def posterior(runs: Runs, places: Places, scales: Array, noises: Array = NOISES)
     total = (
         runs.shape @ runs.shape.T
         + half * (runs.covariance + scale**2 * (runs.basis @ runs.basis.T))
-        + noise**2 * (np.eye(len(runs.values)) / 2 + shared**2 * same)
+        + noise**2 * (np.diag(1 / (2 * runs.count)) + shared**2 * same)
     )
     cross = places.cross + scale**2 * (places.basis @ runs.basis.T)
     left = runs.values - runs.side * runs.mean / 2
@@ -113,6 +117,9 @@ def posterior(runs: Runs, places: Places, scales: Array, noises: Array = NOISES)
     solved = np.linalg.solve(root, right)
     seen, carried = solved[..., 0], solved[..., 1:]
     likelihood = -0.5 * (seen**2).sum(-1) - np.log(np.einsum("gii->gi", root)).sum(-1)
+    # Runs of one rung, seeds apart, say what the noise is whatever the curve.
+    freedom = float((runs.count - 1).sum())
+    likelihood = likelihood - runs.within / grid[:, 1] ** 2 - freedom * np.log(grid[:, 1])
     weights = np.exp(likelihood - likelihood.max())
     before = places.covariance + scale**2 * (places.basis @ places.basis.T)
     return Gap(

@@ -121,7 +121,7 @@ def _mean_row(
     rows: Sequence[PairRow],
     curves: Mapping[str, Curve],
 ) -> PairRow:
-    """The mean over tasks: of losses over those with an accuracy, if any, and the commonest unit."""
+    """The mean over tasks; of losses over those with an accuracy, if any, in the commonest unit."""
     units = {row.task: models[pair[0]].fits_[row.task].loss_unit for row in rows if row.accuracy}
     units = units or {task: models[pair[0]].fits_[task].loss_unit for task in gaps}
     counts = Counter(units.values())
