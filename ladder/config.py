@@ -286,6 +286,26 @@ class Cluster(Resources):
         return Resources(**{**asked, **own})
 
 
+class WandB(Section):
+    """A run of Weights & Biases for every rung; needs the extra `wandb`."""
+
+    project: str = Field(min_length=1)
+    """Project that the runs belong to."""
+    entity: str | None = None
+    """User or team; the account's default where it is not given."""
+    mode: Literal["online", "offline"] = "online"
+    """offline: keep everything in the rung's folder wandb/, for `wandb sync` to send."""
+    group: str | None = None
+    """Group of the runs; the experiment's name by default."""
+
+
+class Tracking(Section):
+    """Where metrics go besides metrics.jsonl, which is always written; changes no result."""
+
+    wandb: WandB | None = None
+    """Weights & Biases; not used by default."""
+
+
 class Experiment(Section):
     """One experiment: corpus, models, ladder, targets, recipe, evaluation and prediction."""
 
@@ -305,6 +325,7 @@ class Experiment(Section):
     """Steps between checkpoints; one more is saved wherever the run is scored."""
     predict: Predict = Predict()
     cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
     def _sizes_known(self) -> Experiment:
@@ -354,9 +375,10 @@ def parse_config(document: dict[str, Any], source: str) -> Experiment:
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`key: old -> new` for every setting that differs; the cluster's change no result."""
+    """`key: old -> new` for every setting that differs; cluster and tracking change no result."""
     before, after = (
-        _flat(config.model_dump(mode="json", exclude={"cluster"})) for config in (old, new)
+        _flat(config.model_dump(mode="json", exclude={"cluster", "tracking"}))
+        for config in (old, new)
     )
     keys = [*before, *(k for k in after if k not in before)]
     return [
