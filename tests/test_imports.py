@@ -45,6 +45,7 @@ NO_TORCH = (
     "ladder.corpora.tokenizer",
     "ladder.corpora.walks",
     "ladder.corpora.workers",
+    "ladder.hardware",
     "ladder.model",
     "ladder.pipeline",
     "ladder.plan",

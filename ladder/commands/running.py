@@ -62,6 +62,8 @@ def run(
 def plan(
     config: conf.Positional[str],
     set: conf.UseAppendAction[Names] = (),
+    mfu: float | None = None,
+    gpu: str | None = None,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
@@ -70,22 +72,35 @@ def plan(
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         set: Override a setting, KEY=VALUE; may be repeated.
+        mfu: Tell GPU-hours too, where training reaches this share of the GPU's peak, such as 0.4.
+        gpu: The GPU they are hours of, such as A100; H100 by default.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
     from ladder import tables
     from ladder.config import load_config
+    from ladder.hardware import USUAL_GPU, gpu_hours
     from ladder.plan import make_plan
 
     tables.check_out(out)
+    if gpu is not None and mfu is None:
+        raise InputError(f"--gpu {gpu}: tells hours together with --mfu, such as --mfu 0.4")
     planned = make_plan(load_config(config, set))
-    rungs = [r.describe() for r in planned.rungs]
-    targets = [r.describe() for r in planned.targets]
+    hours: dict[str, float] = {}
+    if mfu is not None:
+        for r in (*planned.rungs, *planned.targets):
+            hours[r.name] = gpu_hours(r, gpu or USUAL_GPU, mfu)
+    ladder_hours = sum(hours.get(r.name, 0.0) for r in planned.rungs)
+    rungs, targets = (
+        [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
+        for part in (planned.rungs, planned.targets)
+    )
     document = {
         "version": 1,
         "rungs": rungs,
         "targets": targets,
         "ladder_flops": planned.ladder_flops,
+        **({"ladder_gpu_hours": ladder_hours} if hours else {}),
         "share_of_target": planned.share_of_target,
     }
     tables.emit(document, [*rungs, *targets], json, out)
@@ -94,7 +109,7 @@ def plan(
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
         "plan",
-        columns,
+        (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
                 r.name,
@@ -105,13 +120,20 @@ def plan(
                 f"{r.learning_rate:.4g}",
                 r.warmup_steps,
                 f"{r.steps:,}",
+                *((_hours(hours[r.name]),) if hours else ()),
             )
             for r in (*planned.rungs, *planned.targets)
         ],
     )
     print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
+    if mfu is not None:
+        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
     for name, share in planned.share_of_target.items():
         print(f"by 6ND that is {share:.2%} of {name}")
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def train(
