@@ -30,7 +30,7 @@ def run(
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
-        workers: Runs trained side by side; one a core by default.
+        workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
     """
     from ladder import pipeline, tables
     from ladder.config import load_config
@@ -152,7 +152,7 @@ def train(
         rung: Name of one rung, such as 3K-1xC; may be repeated.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE; may be repeated.
-        workers: Runs trained side by side; one a core by default.
+        workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
             a rung as the config's section cluster says, and one for the report.
