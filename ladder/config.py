@@ -302,6 +302,26 @@ class Cluster(Resources):
         return Resources(**{**asked, **own})
 
 
+class WandB(Section):
+    """A run of Weights & Biases for every rung; needs the extra `wandb`."""
+
+    project: str = Field(min_length=1)
+    """Project that the runs belong to."""
+    entity: str | None = None
+    """User or team; the account's default where it is not given."""
+    mode: Literal["online", "offline"] = "online"
+    """offline: keep everything in the rung's folder wandb/, for `wandb sync` to send."""
+    group: str | None = None
+    """Group of the runs; the experiment's name by default."""
+
+
+class Tracking(Section):
+    """Where metrics go besides metrics.jsonl, which is always written; changes no result."""
+
+    wandb: WandB | None = None
+    """Weights & Biases; not used by default."""
+
+
 class Experiment(Section):
     """One experiment: corpus, models, ladder, targets, recipe, evaluation and prediction."""
 
@@ -320,6 +340,7 @@ class Experiment(Section):
     checkpoints: Checkpoints = Checkpoints()
     predict: Predict = Predict()
     cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
     def _sizes_known(self) -> Experiment:
@@ -334,6 +355,7 @@ class Experiment(Section):
 MEANS: dict[str, Any] = {
     "cluster": True,
     "checkpoints": True,
+    "tracking": True,
     "execution": {
         "parallel",
         "micro_batch",
