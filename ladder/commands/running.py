@@ -91,9 +91,7 @@ def plan(
         for r in (*planned.trunks, *planned.rungs, *planned.targets):
             hours[r.name] = gpu_hours(r, gpu or USUAL_GPU, mfu)
     # What a rung shares with its trunk is the trunk's.
-    ladder_hours = sum(
-        hours.get(r.name, 0.0) * r.share for r in (*planned.trunks, *planned.rungs)
-    )
+    ladder_hours = sum(hours.get(r.name, 0.0) * r.share for r in (*planned.trunks, *planned.rungs))
     rungs, targets, trunks = (
         [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
         for part in (planned.rungs, planned.targets, planned.trunks)
@@ -134,7 +132,7 @@ def plan(
     if planned.trunks:
         saved = 1 - planned.ladder_flops / planned.separate_flops
         print(
-            f"one trunk a size, from which its rungs branch: {saved:.1%} less than the "
+            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
             f"{planned.separate_flops:.3g} of separate runs"
         )
     if mfu is not None:
