@@ -209,6 +209,18 @@ class Execution(Section):
     GPUs."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU, slow to start."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    """Who computes attention in training: sdpa is PyTorch's, eager the definition spelt out. Flash
+    attention needs a GPU, bf16 and its own package; scoring takes sdpa instead, in fp32."""
+
+    @model_validator(mode="after")
+    def _attention_possible(self) -> Execution:
+        if self.attention.startswith("flash"):
+            if self.precision != "bf16":
+                raise ValueError(f"attention {self.attention} needs precision bf16")
+            if self.device == "cpu":
+                raise ValueError(f"attention {self.attention} needs a GPU, device auto or cuda")
+        return self
 
 
 class Evaluation(Section):
