@@ -152,6 +152,7 @@ def test_eager_attention_scores_as_it_is() -> None:
         ("activation_checkpointing=true", lambda model: blocks(model)[0].gradient_checkpointing),
         ("compile=true", lambda model: blocks(model)[0]._compiled_call_impl is not None),
     ],
+    ids=["checkpointing", "compile"],
 )
 def test_training_does_as_the_settings_say(
     tiny_config: Path,
