@@ -87,19 +87,24 @@ def plan(
         raise InputError(f"--gpu {gpu}: tells hours together with --mfu, such as --mfu 0.4")
     planned = make_plan(load_config(config, set))
     hours: dict[str, float] = {}
+    ladder_hours = 0.0
     if mfu is not None:
-        for r in (*planned.rungs, *planned.targets):
-            hours[r.name] = gpu_hours(r, gpu or USUAL_GPU, mfu)
-    ladder_hours = sum(hours.get(r.name, 0.0) for r in planned.rungs)
-    rungs, targets = (
+        told = (*planned.trunks, *planned.rungs, *planned.targets)
+        hours = {r.name: gpu_hours(r, gpu or USUAL_GPU, mfu) for r in told}
+        ladder_hours = sum(hours[r.name] * r.share for r in (*planned.trunks, *planned.rungs))
+    rungs, targets, trunks = (
         [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
-        for part in (planned.rungs, planned.targets)
+        for part in (planned.rungs, planned.targets, planned.trunks)
     )
+    for row, trunk in zip(trunks, planned.trunks, strict=True):
+        row["branches"] = trunk.branches
     document = {
         "version": 1,
         "rungs": rungs,
         "targets": targets,
+        "trunks": trunks,
         "ladder_flops": planned.ladder_flops,
+        "separate_flops": planned.separate_flops,
         **({"ladder_gpu_hours": ladder_hours} if hours else {}),
         "share_of_target": planned.share_of_target,
     }
@@ -122,12 +127,18 @@ def plan(
                 f"{r.steps:,}",
                 *((_hours(hours[r.name]),) if hours else ()),
             )
-            for r in (*planned.rungs, *planned.targets)
+            for r in (*planned.trunks, *planned.rungs, *planned.targets)
         ],
     )
     print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
     if mfu is not None:
         print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
+    if planned.trunks:
+        saved = 1 - planned.ladder_flops / planned.separate_flops
+        print(
+            f"one trunk a size, from which its rungs branch: {saved:.1%} less than the "
+            f"{planned.separate_flops:.3g} of separate runs"
+        )
     for name, share in planned.share_of_target.items():
         print(f"by 6ND that is {share:.2%} of {name}")
 
@@ -161,7 +172,7 @@ def train(
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
-    from ladder.progress import watching
+    from ladder.progress import is_first_rank, watching
 
     if dry_run and engine != "slurm":
         raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
@@ -177,9 +188,11 @@ def train(
         with signals, watching(planned) as watch:
             trained = pipeline.train(experiment, folder.path, rung, workers, watch, engine)
     except stopping.Stopped as stop:
-        tables.note(f"stopped as asked, {stop}; the same command goes on from here")
+        if is_first_rank():
+            tables.note(f"stopped as asked, {stop}; the same command goes on from here")
         raise SystemExit(stopping.STOPPED_STATUS) from None
-    tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
+    if is_first_rank():
+        tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
 def _submit(
