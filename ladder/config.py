@@ -209,9 +209,21 @@ class Execution(Section):
     GPUs."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU, slow to start."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    """Who computes attention in training: sdpa is PyTorch's, eager the definition spelt out. Flash
+    attention needs a GPU, bf16 and its own package; scoring takes sdpa instead, in fp32."""
     skip_non_finite: int = Field(0, ge=0)
     """Steps of a run that may be left out because their loss or gradient is not finite; at the next
     one the run stops, its state before it saved."""
+
+    @model_validator(mode="after")
+    def _attention_possible(self) -> Execution:
+        if self.attention.startswith("flash"):
+            if self.precision != "bf16":
+                raise ValueError(f"attention {self.attention} needs precision bf16")
+            if self.device == "cpu":
+                raise ValueError(f"attention {self.attention} needs a GPU, device auto or cuda")
+        return self
 
 
 class Checkpoints(Section):
@@ -362,6 +374,7 @@ MEANS: dict[str, Any] = {
         "activation_checkpointing",
         "peak_flops",
         "compile",
+        "attention",
         "skip_non_finite",
     },
 }

@@ -22,7 +22,7 @@ USUAL_GPU = "H100"
 
 
 def gpu_hours(rung: Rung, gpu: str, mfu: float) -> float:
-    """Hours of one GPU for the rung's tokens, at a model FLOPs utilisation of `mfu`.
+    """Hours of one GPU for the rung's tokens, its trunk's included, at an MFU of `mfu`.
 
     tokens x (6N + 12 L d S) / (mfu x peak) / 3600 (PaLM, arXiv 2204.02311, appendix B); scoring and
     saving not counted. Raises InputError where the GPU is unknown or `mfu` is no share above 0.

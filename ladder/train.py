@@ -110,7 +110,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
     seed = run_seed(config.seed, rung.stream)
-    model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
+    model = build_model(config.model, rung.shape, corpus.vocabulary, seed, execution.attention)
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
     if execution.activation_checkpointing:

@@ -87,15 +87,17 @@ def plan(
         raise InputError(f"--gpu {gpu}: tells hours together with --mfu, such as --mfu 0.4")
     planned = make_plan(load_config(config, set))
     hours: dict[str, float] = {}
+    ladder_hours = 0.0
     if mfu is not None:
-        for r in (*planned.trunks, *planned.rungs, *planned.targets):
-            hours[r.name] = gpu_hours(r, gpu or USUAL_GPU, mfu)
-    # What a rung shares with its trunk is the trunk's.
-    ladder_hours = sum(hours.get(r.name, 0.0) * r.share for r in (*planned.trunks, *planned.rungs))
+        told = (*planned.trunks, *planned.rungs, *planned.targets)
+        hours = {r.name: gpu_hours(r, gpu or USUAL_GPU, mfu) for r in told}
+        ladder_hours = sum(hours[r.name] * r.share for r in (*planned.trunks, *planned.rungs))
     rungs, targets, trunks = (
         [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
         for part in (planned.rungs, planned.targets, planned.trunks)
     )
+    for row, trunk in zip(trunks, planned.trunks, strict=True):
+        row["branches"] = trunk.branches
     document = {
         "version": 1,
         "rungs": rungs,
@@ -129,14 +131,14 @@ def plan(
         ],
     )
     print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
+    if mfu is not None:
+        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
     if planned.trunks:
         saved = 1 - planned.ladder_flops / planned.separate_flops
         print(
             f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
             f"{planned.separate_flops:.3g} of separate runs"
         )
-    if mfu is not None:
-        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
     for name, share in planned.share_of_target.items():
         print(f"by 6ND that is {share:.2%} of {name}")
 

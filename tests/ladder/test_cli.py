@@ -106,6 +106,13 @@ def test_plan_tells_gpu_hours_only_at_a_stated_mfu(capsys: pytest.CaptureFixture
     hours = document(capsys, "plan", "quickstart", "--mfu", "0.4")["rungs"]
     assert plan.pop("ladder_gpu_hours") == pytest.approx(sum(r["gpu_hours"] for r in hours))
     assert plan == plain
+    sets = ("--set", "recipe.schedule=wsd", "--set", "ladder.sizes=[3K]")
+    trunk = document(capsys, "plan", "quickstart", *sets, "--mfu", "0.4")
+    separate = sum(row["gpu_hours"] for row in trunk["rungs"])
+    # What several rungs share counts once, of hours as of FLOPs.
+    saved = trunk["ladder_flops"] / trunk["separate_flops"]
+    assert saved < 1
+    assert trunk["ladder_gpu_hours"] / separate == pytest.approx(saved)
     assert main(["plan", "olmo2", "--mfu", "0.4"]) == 0
     assert "4,468 hours of one H100 at an MFU of 0.4" in capsys.readouterr().out
     assert "together with --mfu" in fails(capsys, "plan", "quickstart", "--gpu", "A100")
