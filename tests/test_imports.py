@@ -34,6 +34,7 @@ NO_TORCH = (
     "ladder.commands.predicting",
     "ladder.commands.running",
     "ladder.config",
+    "ladder.settings",
     "ladder.corpora",
     "ladder.corpora.documents",
     "ladder.corpora.hub",
