@@ -35,6 +35,7 @@ NO_TORCH = (
     "ladder.commands.running",
     "ladder.config",
     "ladder.corpora",
+    "ladder.corpora.continuations",
     "ladder.corpora.documents",
     "ladder.corpora.hub",
     "ladder.corpora.mixture",

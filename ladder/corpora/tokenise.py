@@ -105,7 +105,9 @@ def tokenise(job: Job, workers: int) -> Index:
             held_out=tuple(r.held_out for r in records if r.held_out is not None),
         )
         if not index.train:
-            raise InputError(f"{name}: holds no text to train on")
+            raise InputError(
+                f"{name}: holds no text to train on; name other files, or lower corpus.held_out"
+            )
         write_index(folder, index)
     _tidy(folder)
     return index
