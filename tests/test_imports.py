@@ -36,6 +36,7 @@ NO_TORCH = (
     "ladder.config",
     "ladder.corpora",
     "ladder.corpora.continuations",
+    "ladder.corpora.disk",
     "ladder.corpora.documents",
     "ladder.corpora.hub",
     "ladder.corpora.mixture",

@@ -20,6 +20,7 @@ from evaluation.suites import select
 from evaluation.tasks import Task
 from ladder.corpora import tokenizer as tokenizers
 from ladder.corpora.continuations import make_continuations
+from ladder.corpora.disk import full_disk_told
 from ladder.corpora.documents import find, is_held_out, read_unit, units
 from ladder.corpora.mixture import Mixture, Part
 from ladder.corpora.settings import TEXT_VALIDATION, Source, TextCorpus, TrainedTokenizer
@@ -194,7 +195,7 @@ class Text:
         encoding = tokenizers.read_encoding(folder)
         if encoding is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / ".lock"):
+            with full_disk_told(self.folder), _locked(self.folder / ".lock"):
                 # Another process may have made it meanwhile.
                 encoding = tokenizers.read_encoding(folder) or self._make_tokenizer()
         if self.vocabulary < encoding.size:
