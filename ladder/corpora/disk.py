@@ -29,7 +29,11 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 
 
 def _number(error: Exception) -> int:
-    """The system's number of an error; `tokenizers` raises none of Python's, but names it."""
-    if isinstance(error, OSError):
-        return error.errno or 0
+    """The system's number of an error, or of what one of ours was made from.
+
+    `tokenizers` raises none of Python's, but names it.
+    """
+    for own in (error, error.__cause__):
+        if isinstance(own, OSError):
+            return own.errno or 0
     return next((n for n in FULL if f"(os error {n})" in str(error)), 0)
