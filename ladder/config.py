@@ -209,9 +209,21 @@ class Execution(Section):
     GPUs."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU, slow to start."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3"] = "sdpa"
+    """Who computes attention in training: sdpa is PyTorch's, eager the definition spelt out. Flash
+    attention needs a GPU, bf16 and its own package; scoring takes sdpa instead, in fp32."""
     skip_non_finite: int = Field(0, ge=0)
     """Steps of a run that may be left out because their loss or gradient is not finite; at the next
     one the run stops, its state before it saved."""
+
+    @model_validator(mode="after")
+    def _attention_possible(self) -> Execution:
+        if self.attention.startswith("flash"):
+            if self.precision != "bf16":
+                raise ValueError(f"attention {self.attention} needs precision bf16")
+            if self.device == "cpu":
+                raise ValueError(f"attention {self.attention} needs a GPU, device auto or cuda")
+        return self
 
 
 class Checkpoints(Section):
@@ -302,6 +314,26 @@ class Cluster(Resources):
         return Resources(**{**asked, **own})
 
 
+class WandB(Section):
+    """A run of Weights & Biases for every rung; needs the extra `wandb`."""
+
+    project: str = Field(min_length=1)
+    """Project that the runs belong to."""
+    entity: str | None = None
+    """User or team; the account's default where it is not given."""
+    mode: Literal["online", "offline"] = "online"
+    """offline: keep everything in the rung's folder wandb/, for `wandb sync` to send."""
+    group: str | None = None
+    """Group of the runs; the experiment's name by default."""
+
+
+class Tracking(Section):
+    """Where metrics go besides metrics.jsonl, which is always written; changes no result."""
+
+    wandb: WandB | None = None
+    """Weights & Biases; not used by default."""
+
+
 class Experiment(Section):
     """One experiment: corpus, models, ladder, targets, recipe, evaluation and prediction."""
 
@@ -320,6 +352,7 @@ class Experiment(Section):
     checkpoints: Checkpoints = Checkpoints()
     predict: Predict = Predict()
     cluster: Cluster = Cluster()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
     def _sizes_known(self) -> Experiment:
@@ -334,12 +367,14 @@ class Experiment(Section):
 MEANS: dict[str, Any] = {
     "cluster": True,
     "checkpoints": True,
+    "tracking": True,
     "execution": {
         "parallel",
         "micro_batch",
         "activation_checkpointing",
         "peak_flops",
         "compile",
+        "attention",
         "skip_non_finite",
     },
 }
