@@ -1,7 +1,7 @@
 """Times training on a CPU against the Hugging Face Trainer, and the quick start side by side.
 
     pip install accelerate==1.15.0
-    python benchmarks/train_speed.py steps|ladder|growth [CASE ...]
+    python benchmarks/train_speed.py steps|ladder|growth [CASE ...] [--turns N]
 
 Each part prints a section; benchmarks/train_speed.md holds a run of all three.
 
@@ -68,14 +68,12 @@ STEPS = {
 }
 """Timed steps of a turn: rungs of the quick start as they are, and a model of d = 256."""
 
-TURNS = int(os.environ.get("TURNS", "11"))
 REQUIRED = {"d256": 1.0}
 """Ratio to the Trainer that is required, 1.1 where nothing is said."""
 
 CLOSE = 1e-3
 """Nats by which the sides' losses may differ over the warm-up, to see that they do the same."""
 
-LADDER_TURNS = 3
 GROWTH_STEPS = 20_000
 
 
@@ -334,19 +332,19 @@ def work(side: str, name: str) -> None:
         print(json.dumps({**clock.seconds, "losses": losses}), flush=True)
 
 
-def steps(names: Sequence[str]) -> None:
+def steps(names: Sequence[str], turns: int) -> None:
     """Both sides in turns on every case."""
-    print(f"## Steps\n\n`python benchmarks/train_speed.py steps`: medians of {TURNS} turns of one")
+    print(f"## Steps\n\n`python benchmarks/train_speed.py steps`: medians of {turns} turns of one")
     print("thread; ratios are of CPU seconds, turn by turn, with the quartiles of the first.\n")
     others = [side for side in SIDES if side != "ours"]
     print("| model | batch, tokens | tokens/s, ours | tokens/s, Trainer | CPU ms a step | ", end="")
     print("".join(f"{side} / ours | " for side in others), "wall: Trainer / ours |", sep="")
     print("| --- " * (len(others) + 6) + "|")
     for name in names or STEPS:
-        measure(name, others)
+        measure(name, others, turns)
 
 
-def measure(name: str, others: list[str]) -> None:
+def measure(name: str, others: list[str], turns: int) -> None:
     """One case's line of the table."""
     workers = {side: Worker(side, name) for side in SIDES}
     first = {side: worker.run() for side, worker in workers.items()}
@@ -355,7 +353,7 @@ def measure(name: str, others: list[str]) -> None:
         if (off := max(abs(a - b) for a, b in [*pairs][:WARM_UP])) > CLOSE:
             raise SystemExit(f"{name}: the losses of {side} differ from ours by {off:.1e} nats")
     found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for turn in range(TURNS):
+    for turn in range(turns):
         # Each side goes first in its turn: what runs before another does not favour one.
         order = [*SIDES][turn % len(SIDES) :] + [*SIDES][: turn % len(SIDES)]
         for side in order:
@@ -383,10 +381,10 @@ def measure(name: str, others: list[str]) -> None:
         print(f"{name}: less than {REQUIRED.get(name, 1.1):g}x the Trainer", file=sys.stderr)
 
 
-def ladder(settings: Sequence[str]) -> None:
+def ladder(settings: Sequence[str], turns: int) -> None:
     """The quick start's rungs with two workers and with one, in turns."""
     found: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(LADDER_TURNS):
+    for _ in range(turns):
         for workers in found:
             with tempfile.TemporaryDirectory() as folder:
                 line = ["train", "quickstart", "--runs", f"{folder}/runs"]
@@ -405,14 +403,14 @@ def ladder(settings: Sequence[str]) -> None:
         "## Side by side\n\n`python benchmarks/train_speed.py ladder`: the quick start's 16 rungs,"
     )
     print("trained and scored once, start of the processes included, wall seconds; medians of")
-    print(f"{LADDER_TURNS} turns on {os.cpu_count()} cores.\n")
+    print(f"{turns} turns on {os.cpu_count()} cores.\n")
     print("| one after another | two side by side | ratio | ratios |\n| --- | --- | --- | --- |")
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     middle = statistics.median
     print(f"| {middle(one):.1f} s | {middle(two):.1f} s | **{middle(ratios):.2f}** | {each} |")
 
 
-def growth(_: Sequence[str]) -> None:
+def growth(_: Sequence[str], turns: int) -> None:
     """A step's time over the first and the last tenth of a long run."""
     clock, _ = ours(make_case("3K-1xC", GROWTH_STEPS), Clock(timed=GROWTH_STEPS))
     times = np.diff(clock.began[WARM_UP:])
@@ -434,11 +432,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=[*PARTS, "work"])
     parser.add_argument("rest", nargs="*", help="cases of steps; KEY=VALUE settings of ladder")
+    parser.add_argument("--turns", type=int, default=9, help="of steps and ladder")
     given = parser.parse_args()
     if given.part == "work":
         work(*given.rest)
     else:
-        PARTS[given.part](given.rest)
+        PARTS[given.part](given.rest, given.turns)
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ from ladder.parallel import joined
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        torch.ones(2**22)
+    for _ in range(5):
+        torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 torch.set_num_threads(1)
@@ -132,5 +132,5 @@ def test_on_a_cpu_memory_that_a_step_frees_is_there_for_the_next() -> None:
         [sys.executable, "-c", KEPT], capture_output=True, text=True, check=True
     ).stdout
     plain, kept = map(int, answer.split())
-    assert plain > 10_000
+    assert plain > 50_000
     assert kept < 100
