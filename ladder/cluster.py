@@ -37,12 +37,13 @@ def train_local(
 ) -> None:
     """Train `pending` side by side; `watch` is called about twice a second.
 
-    Rungs go first, the costliest first, so that the cores finish together; targets follow. A rung
-    that fails does not stop the others, a worker that is killed does. All failures are raised
-    together: InputError where each is a user's mistake, else TrainingError.
+    Trunks go first, then rungs, the costliest first, so that the cores finish together; targets
+    follow. A rung waits until its trunk has come to where it goes on. One that fails does not stop
+    the others, a worker that is killed does. All failures are raised together: InputError where
+    each is a user's mistake, else TrainingError.
     """
     check_installed()
-    order = sorted(pending, key=lambda r: (r.role == "target", -r.flops))
+    order = sorted(pending, key=lambda r: (r.role == "target", not r.branches, -r.flops))
     count = min(workers or cores(), len(order))
     context = multiprocessing.get_context("spawn")
     with (
@@ -51,10 +52,16 @@ def train_local(
             count, context, initializer=_watch_parent, initargs=(os.getpid(),)
         ) as pool,
     ):
-        futures = {pool.submit(_train, config, rung, runs.path): rung for rung in order}
+        futures: dict[Future[None], Rung] = {}
+        waiting, left = order, set[Future[None]]()
         try:
-            left: set[Future[None]] = set(futures)
-            while left:
+            while waiting or left:
+                going = {futures[future].name for future in left}
+                for rung in (ready := [r for r in waiting if _is_ready(r, runs, going, waiting)]):
+                    future = pool.submit(_train, config, rung, runs.path)
+                    futures[future] = rung
+                    left.add(future)
+                waiting = [rung for rung in waiting if rung not in ready]
                 _, left = wait(left, timeout=POLL_SECONDS)
                 watch()
         except BaseException:
@@ -92,6 +99,13 @@ def check_installed() -> None:
         raise InputError(
             f"training needs {' and '.join(missing)}; pip install 'task-ladder[train]'"
         )
+
+
+def _is_ready(rung: Rung, runs: RunsFolder, going: set[str], waiting: list[Rung]) -> bool:
+    """Whether a run can start: its trunk has come so far, or never will, which it then says."""
+    if rung.trunk is None or runs.has_trunk(rung):
+        return True
+    return rung.trunk.name not in {*going, *(other.name for other in waiting)}
 
 
 def _train(config: Experiment, rung: Rung, path: Path) -> None:

@@ -169,9 +169,9 @@ class Recipe(Section):
     """Share of the steps in which the learning rate rises linearly from 0."""
     schedule: Literal["linear", "cosine", "wsd"] = "linear"
     """How the learning rate falls after warm-up. wsd: warm-up, stable, decay, in which one trunk a
-    size gives every multiple."""
-    decay: float = Field(0.2, gt=0, le=1)
-    """wsd: share of a rung's steps in which the rate falls (arXiv 2405.18392)."""
+    size gives every multiple (arXiv 2405.18392)."""
+    decay: float = Field(0.1, gt=0, lt=1)
+    """wsd: share of a rung's steps in which the rate falls (allenai/OLMo-ladder, t_decay)."""
     final_learning_rate: float = Field(0.0, ge=0, le=1)
     """Learning rate at the end, as a share of the peak."""
     optimizer: Literal["adamw", "muon"] = "adamw"
@@ -209,6 +209,22 @@ class Execution(Section):
     GPUs."""
     compile: bool = False
     """Compile the blocks with torch.compile: faster on a GPU, slow to start."""
+    skip_non_finite: int = Field(0, ge=0)
+    """Steps of a run that may be left out because their loss or gradient is not finite; at the next
+    one the run stops, its state before it saved."""
+
+
+class Checkpoints(Section):
+    """When a run is saved, and what stays on the disk."""
+
+    every: int = Field(200, ge=1)
+    """Steps between checkpoints; one more is saved wherever the run is scored."""
+    keep: int = Field(1, ge=1)
+    """Newest checkpoints that stay."""
+    keep_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
+    """Shares of the run after which a checkpoint is saved that stays."""
+    background: bool = True
+    """Write to the disk while training goes on; memory holds one more copy of what is written."""
 
 
 class Evaluation(Section):
@@ -301,8 +317,7 @@ class Experiment(Section):
     recipe: Recipe = Recipe()
     execution: Execution = Execution()
     evaluation: Evaluation
-    checkpoint_steps: int = Field(200, ge=1)
-    """Steps between checkpoints; one more is saved wherever the run is scored."""
+    checkpoints: Checkpoints = Checkpoints()
     predict: Predict = Predict()
     cluster: Cluster = Cluster()
 
@@ -314,6 +329,22 @@ class Experiment(Section):
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
         return self
+
+
+MEANS: dict[str, Any] = {
+    "cluster": True,
+    "checkpoints": True,
+    "execution": {
+        "parallel",
+        "micro_batch",
+        "activation_checkpointing",
+        "peak_flops",
+        "compile",
+        "skip_non_finite",
+    },
+}
+"""Settings that change no result, or its last digits only, so that a ladder may go on with others:
+fewer GPUs, smaller micro-batches, another partition."""
 
 
 def find_config(name: str) -> Path:
@@ -354,10 +385,8 @@ def parse_config(document: dict[str, Any], source: str) -> Experiment:
 
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
-    """`key: old -> new` for every setting that differs; the cluster's change no result."""
-    before, after = (
-        _flat(config.model_dump(mode="json", exclude={"cluster"})) for config in (old, new)
-    )
+    """`key: old -> new` for every setting that differs and has a say in the results."""
+    before, after = (_flat(config.model_dump(mode="json", exclude=MEANS)) for config in (old, new))
     keys = [*before, *(k for k in after if k not in before)]
     return [
         f"{k}: {before.get(k, 'absent')} -> {after.get(k, 'absent')}"

@@ -93,6 +93,9 @@ def train(
     wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
+    # A rung that was named needs its trunk too, where that has not come so far.
+    trunks = [rung.trunk for rung in pending if rung.trunk and not runs.has_trunk(rung)]
+    pending = list(dict.fromkeys([*trunks, *pending]))
     if pending:
         from ladder.cluster import train_here, train_local
 

@@ -36,16 +36,19 @@ def score_rung(
     tasks: Sequence[EncodedTask],
     store: Store | None,
     ranks: Ranks = ONE,
+    watch: Callable[[], None] = lambda: None,
 ) -> list[dict[str, Any]]:
     """Rows of the observations table: `base` with the held-out loss and each task's scores.
 
-    `length` is the tokens of a training sequence; the score of every choice is kept in `store`.
+    `length` is the tokens of a training sequence; the score of every choice is kept in `store`;
+    `watch` is called before each task.
     """
     loss = corpus.validation_loss(ModelScorer(model), length)
     rows = [{**base, "task": corpus.validation, "loss": loss, "loss_unit": "nats/token"}]
     if store is not None:
         store.claim()
     for encoded in tasks:
+        watch()
         scores = score_task(model, encoded, ranks=ranks)
         if store is not None:
             store.write(scores)

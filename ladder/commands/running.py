@@ -81,11 +81,14 @@ def plan(
     planned = make_plan(load_config(config, set))
     rungs = [r.describe() for r in planned.rungs]
     targets = [r.describe() for r in planned.targets]
+    trunks = [{**r.describe(), "branches": r.branches} for r in planned.trunks]
     document = {
         "version": 1,
         "rungs": rungs,
         "targets": targets,
+        "trunks": trunks,
         "ladder_flops": planned.ladder_flops,
+        "separate_flops": planned.separate_flops,
         "share_of_target": planned.share_of_target,
     }
     tables.emit(document, [*rungs, *targets], json, out)
@@ -106,10 +109,16 @@ def plan(
                 r.warmup_steps,
                 f"{r.steps:,}",
             )
-            for r in (*planned.rungs, *planned.targets)
+            for r in (*planned.trunks, *planned.rungs, *planned.targets)
         ],
     )
     print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
+    if planned.trunks:
+        saved = 1 - planned.ladder_flops / planned.separate_flops
+        print(
+            f"one trunk a size, from which its rungs branch: {saved:.1%} less than the "
+            f"{planned.separate_flops:.3g} of separate runs"
+        )
     for name, share in planned.share_of_target.items():
         print(f"by 6ND that is {share:.2%} of {name}")
 
@@ -139,7 +148,7 @@ def train(
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
-    from ladder.progress import watching
+    from ladder.progress import is_first_rank, watching
 
     if dry_run and engine != "slurm":
         raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
@@ -155,9 +164,11 @@ def train(
         with signals, watching(planned) as watch:
             trained = pipeline.train(experiment, folder.path, rung, workers, watch, engine)
     except stopping.Stopped as stop:
-        tables.note(f"stopped as asked, {stop}; the same command goes on from here")
+        if is_first_rank():
+            tables.note(f"stopped as asked, {stop}; the same command goes on from here")
         raise SystemExit(stopping.STOPPED_STATUS) from None
-    tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
+    if is_first_rank():
+        tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
 def _submit(
