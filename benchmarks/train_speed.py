@@ -54,6 +54,7 @@ KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)
 WARM_UP = 5
 """Steps before the clock starts."""
 
+NO_CHECKPOINTS = f"checkpoints.every={10**9}"
 BATCHES = 40
 """Different batches, which a run repeats."""
 
@@ -94,23 +95,23 @@ class Clock:
 
     device: str = "cpu"
     timed: int = 0
-    """Steps between the first and the last reading of CPU time."""
-    began: list[float] = field(default_factory=list)
+    """Steps after the warm-up that count."""
+    wall: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
 
     def tick(self) -> None:
         """A step begins."""
-        if len(self.began) in (WARM_UP, WARM_UP + self.timed):
-            if self.device == "cuda":
-                torch.cuda.synchronize()
-            self.cpu.append(time.process_time())
-        self.began.append(time.perf_counter())
+        if self.device == "cuda" and len(self.wall) in (WARM_UP, WARM_UP + self.timed):
+            torch.cuda.synchronize()
+        self.cpu.append(time.process_time())
+        self.wall.append(time.perf_counter())
 
     @property
     def seconds(self) -> dict[str, float]:
         """CPU and wall seconds of a step."""
-        wall = self.began[WARM_UP + self.timed] - self.began[WARM_UP]
-        return {"cpu": (self.cpu[1] - self.cpu[0]) / self.timed, "wall": wall / self.timed}
+        both = {"cpu": self.cpu, "wall": self.wall}
+        last = WARM_UP + self.timed
+        return {key: (times[last] - times[WARM_UP]) / self.timed for key, times in both.items()}
 
 
 Run = tuple[Clock, list[float]]
@@ -119,7 +120,7 @@ Run = tuple[Clock, list[float]]
 
 def make_case(name: str, steps: int) -> Case:
     """A rung of the quick start by name, or d256, with that many steps to be timed."""
-    config = load_config("quickstart", ("evaluation.at=[1]", f"checkpoint_steps={10**9}"))
+    config = load_config("quickstart", (NO_CHECKPOINTS,))
     rung = make_plan(config).run("29K-10xC" if name == "d256" else name)
     rung = replace(rung, steps=WARM_UP + steps + 1)
     if name != "d256":
@@ -130,7 +131,7 @@ def make_case(name: str, steps: int) -> Case:
         ]
         return Case(config, rung, corpus.vocabulary, np.stack(rows))
     shape = Shape(layers=8, width=256, heads=4, hidden=1024)
-    config = load_config("quickstart", ("evaluation.at=[1]", "model.sequence_length=256"))
+    config = load_config("quickstart", (NO_CHECKPOINTS, "model.sequence_length=256"))
     rung = replace(rung, shape=shape, sequence_length=256, batch_sequences=4, learning_rate=1e-3)
     drawn = np.random.default_rng(0).integers(8192, size=(BATCHES, 4, 257))
     return Case(config, rung, 8192, drawn)
@@ -161,6 +162,7 @@ def ours(case: Case, clock: Clock) -> Run:
     """Train with train_rung, neither scored nor saved."""
     losses = []
     step = train.optimizer_step
+    unscored = mock.Mock(**{"due.return_value": False, "lack.return_value": False})
 
     def stepped(*arguments: Any, **named: Any) -> Any:
         clock.tick()
@@ -174,9 +176,7 @@ def ours(case: Case, clock: Clock) -> Run:
             train,
             open_corpus=lambda *_: Rows(case),
             optimizer_step=stepped,
-            score_rung=lambda *_: [],
-            write_observations=lambda *_: None,
-            save_checkpoint=lambda *_: None,
+            Scores=mock.Mock(return_value=unscored),
         ),
     ):
         runs = RunsFolder(Path(folder))
@@ -212,7 +212,7 @@ def trainer(case: Case, clock: Clock, fused: bool = True, **more: Any) -> Run:
     config, rung = case.config, case.rung
     if clock.device == "cpu":
         torch.set_num_threads(1)
-    seed = train.run_seed(config.seed, rung.name)
+    seed = train.run_seed(config.seed, rung.stream)
     model = build_model(config.model, rung.shape, case.vocabulary, seed).to(clock.device)
     groups = build_optimizers(model, config.recipe).parts[0].param_groups
     own = config.recipe
@@ -230,7 +230,7 @@ def trainer(case: Case, clock: Clock, fused: bool = True, **more: Any) -> Run:
             rung.steps,
             rung.warmup_steps,
             rung.learning_rate,
-            own.schedule,
+            rung.schedule,
             own.final_learning_rate,
             own.decay,
         )
@@ -413,13 +413,13 @@ def ladder(settings: Sequence[str], turns: int) -> None:
 def growth(_: Sequence[str], turns: int) -> None:
     """A step's time over the first and the last tenth of a long run."""
     clock, _ = ours(make_case("3K-1xC", GROWTH_STEPS), Clock(timed=GROWTH_STEPS))
-    times = np.diff(clock.began[WARM_UP:])
+    times = np.diff(clock.cpu[WARM_UP:])
     tenth = len(times) // 10
     first, last = np.median(times[:tenth]), np.median(times[-tenth:])
     print(
         "## Growth\n\n`python benchmarks/train_speed.py growth`: a run of the 3K model, logging as"
     )
-    print(f"always, {GROWTH_STEPS} steps; median wall time of a step.\n")
+    print(f"always, {GROWTH_STEPS} steps; median CPU time of a step.\n")
     print("| first tenth | last tenth | ratio |\n| --- | --- | --- |")
     print(f"| {first * 1e3:.3f} ms | {last * 1e3:.3f} ms | **{last / first:.3f}** |")
 

@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
-from train_speed import BATCHES, CLOSE, WARM_UP, Case, Clock, ours, trainer
+from train_speed import BATCHES, CLOSE, NO_CHECKPOINTS, WARM_UP, Case, Clock, ours, trainer
 
 from evaluation.files import write_json
 from ladder.config import load_config
@@ -57,8 +57,7 @@ def make_case(given: argparse.Namespace) -> Case:
     config = load_config(
         "olmo2",
         (
-            f"checkpoint_steps={10**9}",
-            "evaluation.at=[1]",
+            NO_CHECKPOINTS,
             "execution.compile=true",
             "execution.precision=bf16",
             f"execution.device={given.device}",
