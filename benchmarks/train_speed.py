@@ -346,6 +346,7 @@ def steps(names: Sequence[str], turns: int) -> None:
 
 def measure(name: str, others: list[str], turns: int) -> None:
     """One case's line of the table."""
+    rung = make_case(name, 1).rung
     workers = {side: Worker(side, name) for side in SIDES}
     first = {side: worker.run() for side, worker in workers.items()}
     for side in others:
@@ -364,7 +365,6 @@ def measure(name: str, others: list[str], turns: int) -> None:
     def ratios(side: str, key: str) -> list[float]:
         return [b[key] / a[key] for a, b in zip(found["ours"], found[side], strict=True)]
 
-    rung = make_case(name, 1).rung
     cpu = {side: statistics.median(turn["cpu"] for turn in found[side]) for side in SIDES}
     best = ratios("Trainer", "cpu")
     low, middle, high = statistics.quantiles(best, n=4)
