@@ -212,7 +212,8 @@ def with_laws(method: Method, law: str | None, link: str | None) -> Method:
 
 
 def _is_step1(name: str) -> bool:
-    return LAWS[name].inputs == ("params", "tokens") and LAWS[name].output == "loss"
+    known = {"params", "tokens", "flops"}
+    return set(LAWS[name].inputs) <= known and LAWS[name].output == "loss"
 
 
 def _is_link(name: str) -> bool:

@@ -85,6 +85,11 @@ def fit_table(model: TwoStage, table: Any, path: Path) -> TwoStage:
         raise InputError(f"{path}: {error}") from None
 
 
+def parse_count(text: str | None, option: str) -> float | None:
+    """A count above 0, as 1e23, 7B or 4T; None for none; InputError otherwise."""
+    return None if text is None else _count(text, text, option)
+
+
 def _count(text: str, whole: str, option: str) -> float:
     from evaluation.tabular import count
 

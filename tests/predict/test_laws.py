@@ -12,6 +12,9 @@ POINTS = {
     "params": np.geomspace(1e8, 1e10, 7),
     "tokens": np.geomspace(4e9, 4e12, 7),
     "loss": np.linspace(0.4, 1.6, 7),
+    "flops": np.geomspace(1e19, 1e23, 7),
+    "steps": np.geomspace(1e3, 1e6, 7),
+    "unique_tokens": np.geomspace(1e10, 3e11, 7),
 }
 THETA = {
     "chinchilla": [5.0, 0.3, 6.0, 0.28, 0.7],
@@ -22,6 +25,16 @@ THETA = {
     "log_sigmoid": [-0.1, 0.8, 6.0],
     "log_logistic": [-0.7, 0.9, 5.0, 0.95],
     "weibull": [-0.7, 0.9, 5.0, 0.95],
+    "kaplan_n": [0.9, 0.076],
+    "kaplan_d": [0.6, 0.095],
+    "kaplan_c": [0.8, 0.05],
+    "kaplan": [0.84, 0.076, -0.31, 0.103],
+    "kaplan_steps": [0.9, 0.077, 0.2, 0.76],
+    "gadre": [4.95, 5.24, 0.1212, 1.508],
+    "gadre_error": [2.079, 0.756, 0.85],
+    "repeated": [-1.05, 0.35, -1.6, 0.37, 1.87, 15.4, 5.3],
+    "krajewski": [-1.5, 0.3, -1.4, 0.25],
+    "krajewski_compute": [-0.2, 0.15],
 }
 
 
