@@ -135,8 +135,8 @@ def published_allocation(question: Question) -> Allocation:
         surface = Surface(law, constants.theta()[None])
         found.append(at_budget(constants.name, constants.source, surface, budget))
         if question.params is not None and question.tokens is not None:
-            size, length = np.array([question.params]), np.array([question.tokens])
-            losses[constants.name] = Estimate(float(surface.loss(size, length)[0]))
+            at = np.array([question.params]), np.array([question.tokens])
+            losses[constants.name] = Estimate(float(surface.loss(*at)[0]))
         if question.target_loss is not None:
             served.append(
                 serve(constants.name, surface, question.target_loss, question.served_tokens, None)

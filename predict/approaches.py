@@ -38,6 +38,9 @@ REPEATED = "approach 3's law with repeated tokens, Muennighoff et al. 2023"
 ENOUGH = 0.5
 """Share of resamples that an approach must get through for an interval."""
 
+LEAST_SPREAD = 1.1
+"""Ratio of the most tokens a parameter to the least from which a law of N and D is fitted."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -142,6 +145,12 @@ def fit_law(law: str, case: Case) -> Fitted:
 def _resampled(name: str, given: dict[str, Array], case: Case) -> tuple[Fit, Array]:
     """A certified fit, and its parameters with those of resamples behind them, (R, p)."""
     law, losses = get_law(name), np.array([c.loss for c in case.runs])
+    ratios = [c.final_tokens / c.params for c in case.runs]
+    if max(ratios) < LEAST_SPREAD * min(ratios):
+        raise UnableError(
+            f"every run has {ratios[0]:.3g} tokens a parameter, so that N and D cannot be told "
+            "apart; vary it"
+        )
     inputs = law_inputs(law, given)
     try:
         (law_fit,) = fit(law, [x[None] for x in inputs], losses[None], OBJECTIVE)
@@ -227,7 +236,7 @@ def at_budget(name: str, source: str, surface: Surface, flops: float, enough: bo
 
 def by_steps(case: Case) -> Row:
     """Kaplan's L(N, S), with the published critical batch."""
-    name, runs, question = "kaplan-steps", case.runs, case.question
+    name, runs, question = "kaplan-s", case.runs, case.question
     if case.unit != "nats/token":
         reason = "the critical batch is known for losses in nats/token; choose an LM set"
         return Row(name, STEPS, "impossible", reason)

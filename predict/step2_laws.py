@@ -149,3 +149,35 @@ weibull = register(
         evaluate=_weibull,
     )
 )
+
+
+def _gadre_error(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+    factor, rate, highest = (theta[..., i, None] for i in range(3))
+    gone = np.exp(-rate * inputs[0])
+    value = 1 - highest + factor * gone
+    columns = (gone, -factor * inputs[0] * gone, -np.ones_like(value))
+    return value, np.stack(columns, axis=-1)
+
+
+def _rates(inputs: Sequence[Array]) -> Array:
+    """From a nearly straight line to a sharp bend, per range of the losses seen."""
+    low, high = inputs[0].min(axis=-1, keepdims=True), inputs[0].max(axis=-1, keepdims=True)
+    width = np.maximum(high - low, 1e-6 * high + 1e-300)
+    return np.asarray(np.geomspace(0.02, 40, 30) / width)
+
+
+gadre_error = register(
+    Law(
+        name="gadre_error",
+        formula="1 - (eps - k exp(-gamma L))",
+        source="Gadre et al. 2024, arXiv 2403.08540: the error of a loss",
+        inputs=("loss",),
+        output="accuracy",
+        parameters=(
+            Parameter("k", 0, np.inf, "factor of the fall", linear=True),
+            Parameter("gamma", 0, np.inf, "rate of the fall, per unit of loss", grid=_rates),
+            Parameter("eps", 0, 1, "error of a model that knows nothing", linear=True),
+        ),
+        evaluate=_gadre_error,
+    )
+)

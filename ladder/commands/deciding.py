@@ -11,7 +11,7 @@ from evaluation.files import InputError
 from ladder.commands.options import Flag, Names, parse_count
 
 if TYPE_CHECKING:
-    from predict.allocation import Allocation, Estimate, Row, Served
+    from predict.allocation import Allocation, Estimate, Row
 
 
 def allocate(
@@ -121,23 +121,23 @@ def _show(found: Allocation) -> None:
             f"{found.counted_by.name}, {run.tokens / run.params:.3g} tokens a parameter"
         )
         for name, loss in run.losses.items():
-            print(f"  loss by {name}: {_loss(loss)}{_ends(loss, '.3f')}")
+            ends = tables.loss_span(loss.lower80, loss.upper80)
+            print(f"  loss by {name}: {_loss(loss)} {ends}".rstrip())
     budget = found.question.flops
     title = "exponents" if budget is None else f"the best split of {budget:.4g} FLOPs"
-    tables.show(
-        f"{title} ({found.counted_by.name}); {found.task or 'published'}, {found.loss_unit}",
-        ("approach", "N~C^", "80%", "N", "80%", "D", "D/N", "loss", "status"),
+    _table(
+        f"{title} by {found.counted_by.name}; {found.task or 'published'}, {found.loss_unit}",
+        ("approach", "N~C^", "80%", "N", "80%", "D", "D/N", "loss"),
         [
             (
                 row.approach,
-                _number(row.exponent_params, ".2f"),
-                _ends(row.exponent_params, ".2f"),
-                _human(row.params),
+                _share(row.exponent_params),
+                _shares(row.exponent_params),
+                _human(row.params) + "*" * (row.status == "extrapolated"),
                 _human_ends(row.params),
                 _human(row.tokens),
                 _ratio(row.params, row.tokens),
                 _loss(row.loss),
-                _short(row.status),
             )
             for row in found.rows
         ],
@@ -147,76 +147,82 @@ def _show(found: Allocation) -> None:
     if found.ranges is not None:
         low, high = zip(found.ranges.params, found.ranges.tokens, found.ranges.flops, strict=True)
         print(
-            f"the runs span {human(low[0])}-{human(high[0])} params, {human(low[1])}-"
-            f"{human(high[1])} tokens,\n{low[2]:.3g}-{high[2]:.3g} FLOPs; a split outside is "
-            "marked"
+            f"* outside the runs: {human(low[0])}-{human(high[0])} params, {human(low[1])}-"
+            f"{human(high[1])} tokens, {low[2]:.3g}-{high[2]:.3g} FLOPs"
         )
     _show_overfitting(found)
-    unable: list[Row | Served] = [*found.rows, *found.served]
-    for entry in unable:
-        if entry.status == "impossible":
-            print(f"{entry.approach}: {entry.reason}")
+    unable = [(e.approach, e.reason) for e in found.rows if e.status == "impossible"]
+    unable += [(e.approach, e.reason) for e in found.served if e.status == "impossible"]
+    for approach, reason in unable:
+        print(f"{approach}: {reason}")
     for row in found.rows:
-        if row.params is not None and found.ranges is not None and row.exponent_params is not None:
-            if row.exponent_params.lower80 is None:
-                print(
-                    f"{row.approach}: no interval, {row.resampled:.0%} of the resamples "
-                    "went through"
-                )
+        if row.status not in ("impossible", "published"):
+            if row.exponent_params is not None and row.exponent_params.lower80 is None:
+                print(f"{row.approach}: no interval, {row.resampled:.0%} of resamples went through")
             if "not certified" in row.certificate:
                 print(f"{row.approach}: {row.certificate.rpartition('; ')[2]}")
 
 
 def _show_served(found: Allocation) -> None:
-    from ladder import tables
+    from predict.numbers import human
 
     question = found.question
-    tables.show(
+    _table(
         f"cheapest model of loss {question.target_loss:.4g} that serves "
-        f"{_tokens(question.served_tokens)} tokens",
-        ("approach", "N", "80%", "D", "D/N", "to train", "to serve", "saves", "status"),
+        f"{human(question.served_tokens) if question.served_tokens else 'no'} tokens",
+        ("approach", "N", "80%", "D", "D/N", "train", "serve", "saves"),
         [
             (
                 row.approach,
-                _human(row.params),
+                _human(row.params) + "*" * (row.status == "extrapolated"),
                 _human_ends(row.params),
                 _human(row.tokens),
                 _ratio(row.params, row.tokens),
-                "" if row.training_flops is None else f"{row.training_flops:.2e}",
-                "" if row.serving_flops is None else f"{row.serving_flops:.2e}",
+                _flops(row.training_flops),
+                _flops(row.serving_flops),
                 "" if row.saved is None else f"{abs(row.saved):.0%}",
-                _short(row.status),
             )
             for row in found.served
         ],
     )
 
 
+def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """A table without the columns that are empty throughout."""
+    from ladder import tables
+
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
+    tables.show(title, [columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
 def _show_overfitting(found: Allocation) -> None:
     from predict.numbers import human
 
     sizes = [row.params.value for row in found.rows if row.params is not None]
-    size = found.implied.params if found.implied is not None else (sizes or [None])[0]
+    size = next(iter(sizes), None) if found.implied is None else found.implied.params
     for name, bound in found.needed.items():
         line = (
-            f"tokens for a loss within {bound.excess:.0%} of endless data's, Kaplan {name}: "
-            f"{bound.factor:.3g} N^{bound.exponent:.2f}"
+            f"tokens to come within {bound.excess:.0%} of endless data, Kaplan {name}: "
+            f"{bound.factor:.0f} N^{bound.exponent:.2f}"
         )
-        print(line if size is None else f"{line},\n  {human(bound.tokens(size))} for {human(size)}")
+        if size is not None:
+            line += f",\n  {human(bound.tokens(size))} for {human(size)} params"
+        print(line)
 
 
-def _short(status: str) -> str:
-    return {"ok": "inside", "extrapolated": "outside"}.get(status, status)
+def _share(estimate: Estimate | None) -> str:
+    """A number about a half to two places, without its leading 0."""
+    return "" if estimate is None else f"{estimate.value:.2f}".replace("0.", ".")
 
 
-def _number(estimate: Estimate | None, form: str) -> str:
-    return "" if estimate is None else f"{estimate.value:{form}}"
-
-
-def _ends(estimate: Estimate | None, form: str) -> str:
+def _shares(estimate: Estimate | None) -> str:
     if estimate is None or estimate.lower80 is None or estimate.upper80 is None:
         return ""
-    return f" {estimate.lower80:{form}}-{estimate.upper80:{form}}"
+    return f"{estimate.lower80:.2f}-{estimate.upper80:.2f}".replace("0.", ".")
+
+
+def _flops(count: float | None) -> str:
+    return "" if count is None else f"{count:.1e}".replace("+", "")
 
 
 def _human(estimate: Estimate | None) -> str:
@@ -234,14 +240,11 @@ def _human_ends(estimate: Estimate | None) -> str:
 
 
 def _ratio(params: Estimate | None, tokens: Estimate | None) -> str:
-    return "" if params is None or tokens is None else f"{tokens.value / params.value:.3g}"
+    if params is None or tokens is None:
+        return ""
+    ratio = tokens.value / params.value
+    return f"{ratio:.0f}" if ratio >= 100 else f"{ratio:.2g}"
 
 
 def _loss(estimate: Estimate | None) -> str:
-    return _number(estimate, ".3f")
-
-
-def _tokens(count: float) -> str:
-    from predict.numbers import human
-
-    return human(count) if count else "no"
+    return "" if estimate is None else f"{estimate.value:.3f}"
