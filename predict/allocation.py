@@ -12,6 +12,9 @@ from predict.optimum import DataNeeded
 BEYOND = 1.05
 """Ratio to the outermost run above which a number lies outside the runs."""
 
+MISFIT = 1.5
+"""Ratio to the best law's rms above which a law fits clearly worse."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -42,6 +45,8 @@ class Row:
     """Optima that a line was drawn through, or runs that a law was fitted to."""
     resampled: float = 0.0
     """Share of the resamples that it got through."""
+    rms: float | None = None
+    """Relative, of the runs about a fitted law."""
     certificate: str = ""
 
 
@@ -129,6 +134,12 @@ class Allocation:
     """Kaplan's bound by the published constants, and by the fitted law where there is one."""
     kaplan: Kaplan | None = None
     """Constants of the fitted law."""
+
+    def misfits(self) -> dict[str, float]:
+        """Laws that fit the runs clearly worse than the best one, and by how many times its rms."""
+        found = {row.approach: row.rms for row in self.rows if row.rms}
+        best = min(found.values(), default=1.0)
+        return {name: rms / best for name, rms in found.items() if rms > MISFIT * best}
 
     def document(self) -> dict[str, Any]:
         """The JSON of `ladder allocate`."""

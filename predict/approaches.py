@@ -183,7 +183,11 @@ def by_law(name: str, source: str, fitted: Fitted, case: Case) -> Row:
     if row.params is None or row.tokens is None:
         return row
     row = replace(
-        row, points=len(case.runs), resampled=case.share(count), certificate=_vouch(fitted.fit)
+        row,
+        points=len(case.runs),
+        resampled=case.share(count),
+        rms=fitted.fit.relative_rms,
+        certificate=_vouch(fitted.fit),
     )
     if case.question.flops is None:
         return replace(row, params=None, tokens=None, loss=None)
@@ -268,6 +272,7 @@ def by_steps(case: Case) -> Row:
         exponent_tokens=_estimate(1 - slopes, enough),
         points=len(runs),
         resampled=case.share(len(fits) - 1),
+        rms=law_fit.relative_rms,
         certificate=_vouch(law_fit),
     )
     if question.flops is None:

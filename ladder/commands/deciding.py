@@ -86,7 +86,7 @@ def allocate(
             raise InputError(f"{observations}: {error}") from None
     tables.emit(found.document(), [_flat(row) for row in found.rows], json, out)
     if not json:
-        _show(found)
+        _show(found, replicates)
 
 
 def _check_no_table(rungs: Names, task: str | None, feature: str, exact: bool) -> None:
@@ -109,7 +109,7 @@ def _flat(row: Row) -> dict[str, Any]:
     return flat
 
 
-def _show(found: Allocation) -> None:
+def _show(found: Allocation, replicates: int) -> None:
     """Print the allocation, a table for each question, and what was impossible."""
     from ladder import tables
     from predict.numbers import human
@@ -155,9 +155,12 @@ def _show(found: Allocation) -> None:
     unable += [(e.approach, e.reason) for e in found.served if e.status == "impossible"]
     for approach, reason in unable:
         print(f"{approach}: {reason}")
+    for approach, times in found.misfits().items():
+        print(f"{approach}: fits the runs {times:.2g} times worse (rms) than the best law here")
     for row in found.rows:
         if row.status not in ("impossible", "published"):
-            if row.exponent_params is not None and row.exponent_params.lower80 is None:
+            exponent = row.exponent_params
+            if replicates and exponent is not None and exponent.lower80 is None:
                 print(f"{row.approach}: no interval, {row.resampled:.0%} of resamples went through")
             if "not certified" in row.certificate:
                 print(f"{row.approach}: {row.certificate.rpartition('; ')[2]}")

@@ -219,3 +219,10 @@ def test_the_published_logs_two_schedule_matched_approaches_agree(
     assert rows["isoflop"].exponent_params.value == pytest.approx(0.43, abs=0.03)
     ratio = rows["isoflop"].params.value / rows["envelope"].params.value
     assert ratio == pytest.approx(1, abs=0.1)
+
+
+def test_a_law_without_a_floor_is_called_a_misfit_where_the_loss_has_one() -> None:
+    table = made(EQUAL, sizes=np.geomspace(1e8, 3e9, 6), checkpoints=1, noise=0.001)
+    misfits = allocate(table, BUDGET, replicates=0).misfits()
+    assert misfits["kaplan"] > 1.5
+    assert "parametric" not in misfits

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from predict.fit import Objective, fit
-from predict.laws import LAWS, InputError, get_law, register
+from predict.laws import INPUTS, LAWS, InputError, get_law, law_inputs, register
 
 POINTS = {
     "params": np.geomspace(1e8, 1e10, 7),
@@ -94,3 +94,27 @@ def test_an_unknown_law_and_a_second_one_of_a_name_are_refused() -> None:
         get_law("chinchila")
     with pytest.raises(ValueError, match="twice"):
         register(LAWS["chinchilla"])
+
+
+def test_inputs_are_taken_by_name_flops_follow_and_what_lacks_is_named() -> None:
+    given = {"params": np.array([1e9]), "tokens": np.array([2e10])}
+    assert law_inputs(LAWS["kaplan_c"], given)[0] == pytest.approx(1.2e20)
+    assert law_inputs(LAWS["kaplan_c"], {**given, "flops": np.array([7.0])})[0] == 7.0
+    assert [x[0] for x in law_inputs(LAWS["kaplan"], given)] == [1e9, 2e10]
+    with pytest.raises(InputError, match="law kaplan_steps: takes steps"):
+        law_inputs(LAWS["kaplan_steps"], given)
+    assert {name for law in LAWS.values() for name in law.inputs} <= set(INPUTS)
+
+
+def test_the_error_law_is_gadres_on_its_constants() -> None:
+    accuracy = LAWS["gadre_error"].value([2.079, 0.756, 0.85], 2.5)[0]
+    assert 1 - accuracy == pytest.approx(0.85 - 2.079 * np.exp(-0.756 * 2.5))
+
+
+def test_krajewskis_two_forms_are_one_along_a_fixed_ratio() -> None:
+    flops = np.geomspace(1e19, 1e23, 5)
+    size = np.sqrt(flops / 120)
+    direct = LAWS["krajewski"].value([0.1, 0.4, -0.2, 0.4], size, 20 * size)
+    logs = np.polyfit(np.log(flops / 1e21), np.log(direct), 1)
+    alone = LAWS["krajewski_compute"].value([logs[1], -logs[0]], flops)
+    assert alone == pytest.approx(direct, rel=1e-9)

@@ -77,7 +77,7 @@ def test_the_search_finds_the_closed_form(theta: np.ndarray) -> None:
 
 
 def test_equal_exponents_split_a_budget_evenly() -> None:
-    gadre = np.log([141.3, 189.5]).tolist() + [0.1212, 1.508]
+    gadre = [*np.log([141.3, 189.5]), 0.1212, 1.508]
     for chosen in (surface(EQUAL), surface(np.array(gadre), "gadre")):
         (size,), (data,) = chosen.exponents(1e22)
         assert size == pytest.approx(0.5, abs=1e-6)
