@@ -13,6 +13,7 @@ from evaluation.records import InputError
 from predict import constants as published
 from predict.allocation import Allocation, Estimate, Implied, Question, Ranges, Row
 from predict.approaches import (
+    MOST_FLOPS,
     Case,
     UnableError,
     at_budget,
@@ -37,6 +38,9 @@ LAWS = {
     "kaplan": ("kaplan", "L(N, D), Kaplan et al. 2020"),
 }
 """Approaches that minimise a fitted law of N and D: the law, and what they are."""
+
+SCALE = (1e6, MOST_FLOPS)
+"""FLOPs that a budget may have."""
 
 LEAST_SIZES = 3
 """Sizes without which no split can be told."""
@@ -66,7 +70,7 @@ def allocate(
     runs = run_curves(rows, feature)
     flops = _table_flops(rows) if exact else SIX_ND
     question = complete(question, flops)
-    case = _case(runs, flops, question, replicates, seed)
+    case = _case(runs, flops, question, feature, replicates, seed)
     if feature == "loss":
         case = replace(case, unit=str(rows["loss_unit"].iloc[0]))
     found = [by_envelope(case), by_isoflop(case)]
@@ -164,8 +168,16 @@ def published_allocation(question: Question) -> Allocation:
 def complete(question: Question, flops: Flops) -> Question:
     """The question with the third of params, tokens and FLOPs, where two of them are given.
 
-    Raises InputError for params or tokens alone, and for all three.
+    Raises InputError for params or tokens alone, for all three, and for a budget beyond SCALE.
     """
+    completed = _complete(question, flops)
+    budget = completed.flops
+    if budget is not None and not SCALE[0] <= budget <= SCALE[1]:
+        raise InputError(f"{budget:.3g} FLOPs: must lie between {SCALE[0]:g} and {SCALE[1]:g}")
+    return completed
+
+
+def _complete(question: Question, flops: Flops) -> Question:
     if question.model == 3:
         raise InputError("--params, --tokens and --flops: give two; the third follows from them")
     if question.model == 1 and question.flops is None:
@@ -199,7 +211,12 @@ def default_task(observations: pd.DataFrame) -> str:
 
 
 def _case(
-    runs: list[RunCurve], flops: Flops, question: Question, replicates: int, seed: int
+    runs: list[RunCurve],
+    flops: Flops,
+    question: Question,
+    feature: str,
+    replicates: int,
+    seed: int,
 ) -> Case:
     sizes = sizes_of(runs)
     if len(sizes) < LEAST_SIZES:
@@ -207,6 +224,11 @@ def _case(
         raise InputError(
             f"every finished run has {shown} params; a split of compute needs {LEAST_SIZES} sizes "
             "or more"
+        )
+    spent = np.log([float(flops.of(c.params, c.final_tokens)) for c in runs])
+    if np.ptp(spent) > 0 and np.polyfit(spent, np.log([c.loss for c in runs]), 1)[0] >= 0:
+        raise InputError(
+            f"{feature!r}: does not fall with training FLOPs; a split minimises a loss"
         )
     rng = np.random.default_rng(seed)
     return Case(

@@ -41,6 +41,9 @@ ENOUGH = 0.5
 LEAST_SPREAD = 1.1
 """Ratio of the most tokens a parameter to the least from which a law of N and D is fitted."""
 
+MOST_FLOPS = 1e40
+"""FLOPs beyond which no law is asked."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -298,6 +301,9 @@ def serve(
     able = np.isfinite(sizes)
     enough = bool(len(sizes) > 2 and able[1:].mean() >= ENOUGH)
     training = float(surface.flops.of(sizes[0], tokens[0]))
+    if training > MOST_FLOPS:
+        reason = f"a loss of {target_loss:.4g} would take {training:.1g} FLOPs by this law"
+        return Served(name, "impossible", reason)
     serving = float(surface.flops.per_token(sizes[0]) / 3 * served)
     alone, alone_tokens = surface.cheapest(target_loss, 0.0)
     other = float(surface.flops.of(alone[0], alone_tokens[0] + served / 3))

@@ -31,8 +31,8 @@ class Fitting:
     feature: str = "loss"
     """Column that links the two steps, above 0 and lower for a better model."""
     law: str | None = None
-    """Another law for step 1, without priors: chinchilla, chinchilla_scaled, compute, kaplan, gadre,
-    or one of N, D or C alone: kaplan_n, kaplan_d, kaplan_c."""
+    """Another law for step 1, without priors: chinchilla, chinchilla_scaled, compute, gadre,
+    kaplan, or of N, D or C alone: kaplan_n, kaplan_d, kaplan_c."""
     link: str | None = None
     """Another law for step 2: sigmoid, log_sigmoid, log_logistic, weibull or gadre_error."""
 

@@ -78,6 +78,8 @@ def test_a_csv_holds_one_line_an_approach(table: Path, tmp_path: Path) -> None:
         ((), "give a table of observations, or --flops"),
         (("--served", "1T"), "give --target-loss as well"),
         (("--flops", "many"), "is not a count above 0"),
+        (("--flops", "1e300"), "must lie between 1e+06 and 1e+40"),
+        (("--flops", "3"), "must lie between 1e+06 and 1e+40"),
         (("--target-loss", "-1"), "must be above 0"),
         (("--params", "7B"), "give --flops as well"),
         (("--params", "7B", "--tokens", "1T", "--flops", "1e22"), "give two"),

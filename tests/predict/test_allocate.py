@@ -226,3 +226,18 @@ def test_a_law_without_a_floor_is_called_a_misfit_where_the_loss_has_one() -> No
     misfits = allocate(table, BUDGET, replicates=0).misfits()
     assert misfits["kaplan"] > 1.5
     assert "parametric" not in misfits
+
+
+def test_a_feature_that_rises_with_scale_is_no_loss() -> None:
+    table = made(EQUAL, sizes=np.geomspace(1e8, 3e9, 6), checkpoints=1)
+    table["soft"] = 1 / table["loss"]
+    with pytest.raises(InputError, match="'soft': does not fall with FLOPs"):
+        allocate(table, BUDGET, feature="soft")
+
+
+def test_a_loss_that_a_law_without_a_floor_reaches_at_no_price_is_impossible() -> None:
+    table = made(EQUAL, sizes=np.geomspace(1e8, 3e9, 6), checkpoints=1)
+    found = allocate(table, Question(target_loss=0.01), replicates=0)
+    kaplan = next(row for row in found.served if row.approach == "kaplan")
+    assert kaplan.status == "impossible"
+    assert "FLOPs by this law" in kaplan.reason
