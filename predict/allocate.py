@@ -227,9 +227,7 @@ def _case(
         )
     spent = np.log([float(flops.of(c.params, c.final_tokens)) for c in runs])
     if np.ptp(spent) > 0 and np.polyfit(spent, np.log([c.loss for c in runs]), 1)[0] >= 0:
-        raise InputError(
-            f"{feature!r}: does not fall with training FLOPs; a split minimises a loss"
-        )
+        raise InputError(f"{feature!r}: does not fall with FLOPs; a split minimises a loss")
     rng = np.random.default_rng(seed)
     return Case(
         runs=runs,
