@@ -46,7 +46,7 @@ def atomic_write(path: Path | str, write: Callable[[Path], None]) -> None:
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)
-    except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """A run's checkpoints: whole or absent, the same for any number of ranks, safetensors only.
 
 `step-N/` is a Hugging Face model with its tokenizer, which loads anywhere; `step-N/optimizer/`
-holds the optimizer's tensors as every rank wrote its own.
+holds the optimizer's tensors as every rank wrote its own, `step-N/training.json` whose they are.
 """
 
 from __future__ import annotations
@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError
+from torch import distributed
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -26,7 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from evaluation.files import InputError, sync_file, sync_folder
+from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 OPTIMIZER = "optimizer"
+TRAINING = "training.json"
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -46,68 +51,233 @@ DAMAGE = (
 
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
+# A run of one process writes alone, and means it.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled")
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    model: PreTrainedModel,
-    optimizers: Optimizers,
-    tokenizer: PreTrainedTokenizerFast,
-    parallel: Parallel,
-) -> None:
-    """Save step N as `folder/step-N`, all ranks together; drop older ones.
+
+@dataclass(frozen=True)
+class Training:
+    """What a checkpoint says of its run beside the tensors.
 
     Batches are a pure function of seed and step, and nothing else draws random numbers after the
-    weights, so that weights, optimizer and step are the whole state.
+    weights, so that weights, optimizer and this are the whole state.
     """
-    temporary, final = folder / f".step-{step}.tmp", folder / f"step-{step}"
-    if parallel.is_first:
-        shutil.rmtree(temporary, ignore_errors=True)
-        (temporary / OPTIMIZER).mkdir(parents=True)
-    parallel.barrier()
-    _write(get_model_state_dict(model), temporary, parallel, whole=True)
-    _write(_optimizer_tensors(model, optimizers), temporary / OPTIMIZER, parallel, whole=False)
-    parallel.barrier()
-    if parallel.is_first:
-        shutil.rmtree(temporary / "sharded", ignore_errors=True)
-        model.config.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                sync_file(file)
-        sync_folder(temporary / OPTIMIZER)
-        sync_folder(temporary)
-        shutil.rmtree(final, ignore_errors=True)
-        temporary.rename(final)
-        sync_folder(folder)
-        for older in _checkpoints(folder):
-            if older != final:
-                shutil.rmtree(older)
-    parallel.barrier()
+
+    step: int
+    skipped: int
+    """Steps that were left out because they were not finite."""
+    run: Mapping[str, Any]
+    """What its tensors follow from; another run's cannot stand in for it."""
+
+
+class Saver:
+    """Saves a run's checkpoints one after another, all ranks together.
+
+    In the background the tensors are copied and written while training goes on. Leaving the
+    context waits for what is being written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: PreTrainedModel,
+        optimizers: Optimizers,
+        tokenizer: PreTrainedTokenizerFast,
+        parallel: Parallel,
+        background: bool = True,
+        newest: int = 1,
+        kept: frozenset[int] = frozenset(),
+    ) -> None:
+        """`newest` checkpoints stay, and those of the steps `kept`."""
+        self.folder = folder
+        self.model = model
+        self.optimizers = optimizers
+        self.tokenizer = tokenizer
+        self.parallel = parallel
+        self.newest = newest
+        self.kept = kept
+        self.pool = ThreadPoolExecutor(1) if background else None
+        self.writing: Future[None] | None = None
+        # Ranks that write must not wait for one another among the messages of those that train.
+        self.group = distributed.new_group(backend="gloo") if parallel.world > 1 else None
+        if parallel.is_first:
+            for left in folder.glob(".step-*.tmp"):
+                shutil.rmtree(left, ignore_errors=True)
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            # After an error its message counts, and not that saving failed too.
+            with suppress(Exception) if kind and issubclass(kind, Exception) else nullcontext():
+                self.wait()
+        finally:
+            if self.pool:
+                self.pool.shutdown()
+
+    def save(self, training: Training) -> None:
+        """Save a step as `folder/step-N`, after the one before it; older ones are dropped.
+
+        Raises InputError where this or the last one could not be written.
+        """
+        self.wait()
+        weights = get_model_state_dict(self.model)
+        state = _optimizer_tensors(self.model, self.optimizers)
+        if self.pool is None:
+            self._write(training, weights, state)
+            return
+        self.writing = self.pool.submit(self._write, training, _copied(weights), _copied(state))
+
+    def wait(self) -> None:
+        """Return once everything is on the disk; raises InputError where it could not be."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
+
+    def _write(self, training: Training, weights: dict[str, Any], state: dict[str, Any]) -> None:
+        temporary = self.folder / f".step-{training.step}.tmp"
+        try:
+            self._write_whole(training, weights, state, temporary)
+        except (OSError, dcp.CheckpointException, SafetensorError) as error:
+            if self.parallel.is_first:
+                shutil.rmtree(temporary, ignore_errors=True)
+            raise InputError(
+                f"{self.folder}: step {training.step} cannot be saved ({_reason(error)}); the same "
+                "command goes on from the last one that was"
+            ) from error
+
+    def _write_whole(
+        self,
+        training: Training,
+        weights: dict[str, Any],
+        state: dict[str, Any],
+        temporary: Path,
+    ) -> None:
+        final = self.folder / f"step-{training.step}"
+        if self.parallel.is_first:
+            shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / OPTIMIZER).mkdir(parents=True)
+        self._barrier()
+        self._write_tensors(weights, temporary, whole=True)
+        self._write_tensors(state, temporary / OPTIMIZER, whole=False)
+        self._barrier()
+        if self.parallel.is_first:
+            shutil.rmtree(temporary / "sharded", ignore_errors=True)
+            self.model.config.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+            write_json(temporary / TRAINING, {"version": 1, **asdict(training)})
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    sync_file(file)
+            sync_folder(temporary / OPTIMIZER)
+            sync_folder(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+            sync_folder(self.folder)
+            for older in checkpoints(self.folder)[: -self.newest]:
+                if step_of(older) not in self.kept:
+                    shutil.rmtree(older)
+        self._barrier()
+
+    def _write_tensors(self, state: dict[str, Any], path: Path, whole: bool) -> None:
+        """Write tensors, each rank its own; with `whole` also as one file that loads anywhere."""
+        several = self.parallel.world > 1
+        writer = HuggingFaceStorageWriter(
+            str(path),
+            fqn_to_index_mapping=dict.fromkeys(state, 1),
+            save_distributed=several,
+            enable_consolidation=several and whole,
+        )
+        dcp.save(state, storage_writer=writer, process_group=self.group)
+
+    def _barrier(self) -> None:
+        if self.group is not None:
+            distributed.barrier(self.group)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints of a run, oldest first."""
+    found = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
+    return sorted(found, key=step_of)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint, by its name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def latest_checkpoint(folder: Path) -> tuple[Path, int] | None:
     """The newest whole checkpoint and its step, None where there is none."""
-    found = _checkpoints(folder)
-    return (found[-1], _step(found[-1])) if found else None
+    found = checkpoints(folder)
+    return (found[-1], step_of(found[-1])) if found else None
 
 
-def load_checkpoint(path: Path, model: PreTrainedModel, optimizers: Optimizers) -> None:
-    """Fill model and optimizers with a checkpoint's state; InputError where it is damaged."""
+def load_checkpoint(
+    path: Path, model: PreTrainedModel, optimizers: Optimizers, run: Mapping[str, Any]
+) -> Training:
+    """Fill model and optimizers with a checkpoint's state.
+
+    Raises InputError where it is damaged, or not of this run.
+    """
+    training = _read_training(path, run)
     weights = get_model_state_dict(model)
     state = _optimizer_tensors(model, optimizers)
     try:
-        with _quiet():
-            dcp.load(weights, storage_reader=HuggingFaceStorageReader(str(path)))
-            dcp.load(state, storage_reader=HuggingFaceStorageReader(str(path / OPTIMIZER)))
+        dcp.load(weights, storage_reader=HuggingFaceStorageReader(str(path)))
+        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(path / OPTIMIZER)))
     except DAMAGE as error:
-        raise InputError(
-            f"{path}: damaged ({type(error).__name__}); remove it to train this run again"
-        ) from error
+        raise InputError(_damaged(path, error)) from error
     set_model_state_dict(model, weights)
     for part, known in zip(optimizers.parts, _by_part(state), strict=True):
         flat = get_optimizer_state_dict(model, part, options=FLAT)
         set_optimizer_state_dict(model, part, {**flat, **known}, options=FLAT)
+    return training
+
+
+def _read_training(path: Path, run: Mapping[str, Any]) -> Training:
+    try:
+        found = read_json(path / TRAINING)
+        training = Training(int(found["step"]), int(found["skipped"]), dict(found["run"]))
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError(_damaged(path, error)) from None
+    other = [
+        f"{key} is {training.run.get(key)!r}, not {value!r}"
+        for key, value in run.items()
+        if training.run.get(key) != value
+    ]
+    if other or training.step != step_of(path):
+        why = "; ".join(other[:3]) or f"it is of step {training.step}"
+        raise InputError(f"{path}: is a checkpoint of another run ({why}); remove it")
+    return training
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path}: damaged ({type(error).__name__}); remove it to train this run again"
+
+
+def _reason(error: BaseException) -> str:
+    """What the system said, wherever in a chain of failures of all ranks it is."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    inner = list(getattr(error, "failures", {}).values())
+    causes = [cause[0] if isinstance(cause, tuple) else cause for cause in inner]
+    for cause in (*causes, error.__cause__, error.__context__):
+        if isinstance(cause, BaseException):
+            return _reason(cause)
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _copied(state: dict[str, Any]) -> dict[str, Any]:
+    """The tensors as they are now, on the CPU."""
+    plain = StagingOptions(
+        use_pinned_memory=False,
+        use_shared_memory=False,
+        use_async_staging=False,
+        use_non_blocking_copy=False,
+    )
+    staged: dict[str, Any] = DefaultStager(plain).stage(state)
+    return staged
 
 
 def _optimizer_tensors(model: PreTrainedModel, optimizers: Optimizers) -> dict[str, Any]:
@@ -126,34 +296,3 @@ def _by_part(state: dict[str, Any]) -> list[dict[str, Any]]:
         index, _, name = key.partition(".")
         parts.setdefault(int(index), {})[name] = value
     return [parts[index] for index in sorted(parts)]
-
-
-def _write(state: dict[str, Any], path: Path, parallel: Parallel, whole: bool) -> None:
-    """Write tensors, each rank its own; with `whole` also as one file that loads anywhere."""
-    several = parallel.world > 1
-    writer = HuggingFaceStorageWriter(
-        str(path),
-        fqn_to_index_mapping=dict.fromkeys(state, 1),
-        save_distributed=several,
-        enable_consolidation=several and whole,
-    )
-    with _quiet():
-        dcp.save(state, storage_writer=writer)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the remark that one process alone saves or loads."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(
-        (p for p in folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)), key=_step
-    )
-
-
-def _step(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))

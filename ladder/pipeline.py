@@ -16,6 +16,7 @@ from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
 from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
+from ladder.tracker import check_tracking
 from ladder.truth import check_truth
 from predict.audit import Audit, audit, targets_of
 from predict.chains import least_rungs
@@ -34,6 +35,7 @@ class Trained:
 
 def check(config: Experiment, plan: Plan, workers: int | None = None) -> None:
     """Raise InputError, before anything is written, for what would fail later on."""
+    check_tracking(config)
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
     needed = least_rungs(get_method(config.predict.method).chains[0])
@@ -93,6 +95,9 @@ def train(
     wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
+    # A rung that was named needs its trunk too, where that has not come so far.
+    trunks = [rung.trunk for rung in pending if rung.trunk and not runs.has_trunk(rung)]
+    pending = list(dict.fromkeys([*trunks, *pending]))
     if pending:
         from ladder.cluster import train_here, train_local
 

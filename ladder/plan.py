@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evaluation.files import InputError
 from ladder import recipe
-from ladder.config import Experiment, TargetModel
+from ladder.config import Experiment
+from ladder.settings import TargetModel
 from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 from predict.task_fit import Target
 
@@ -18,7 +20,7 @@ class Rung:
 
     name: str
     role: str
-    """`ladder` or `target`."""
+    """`ladder`, `target`, or `extra` for a trunk."""
     train: bool
     """Whether `ladder run` trains it."""
     size: str
@@ -29,7 +31,7 @@ class Rung:
     tokens: int
     """D, as planned; the steps' tokens may exceed it by less than one batch."""
     flops: float
-    """Training FLOPs by the published formula of the architecture."""
+    """Training FLOPs by the published formula of the architecture, those of its trunk included."""
     flops_6nd: float
     flops_per_token: int
     batch_sequences: int
@@ -38,11 +40,30 @@ class Rung:
     """Peak."""
     warmup_steps: int
     steps: int
+    """Its last step, counted from the trunk's first."""
+    schedule: str
+    """How the learning rate falls (ladder.recipe.scheduled)."""
+    trunk: Rung | None = None
+    """The run that it goes on from, whose weights and batches it shares until then."""
+    branch_step: int = 0
+    """The trunk's step after which it goes on."""
+    branches: tuple[int, ...] = ()
+    """Of a trunk: the steps after which others go on."""
 
     @property
     def batch_tokens(self) -> int:
         """Tokens of one optimizer step."""
         return self.batch_sequences * self.sequence_length
+
+    @property
+    def stream(self) -> str:
+        """What its initial weights and batches are drawn by: its name, or the trunk's."""
+        return self.trunk.name if self.trunk else self.name
+
+    @property
+    def share(self) -> float:
+        """Share of its FLOPs that it costs, its trunk's left out."""
+        return 1 - self.branch_step * self.batch_tokens / self.tokens
 
     def observed(self, step: int, seed: int) -> dict[str, Any]:
         """What a row of observations says of the run after `step`."""
@@ -82,25 +103,31 @@ PLAN_FIELDS = (
 
 @dataclass(frozen=True)
 class Plan:
-    """The rungs, in the config's order, and the targets."""
+    """The rungs, in the config's order, the targets, and the trunks that rungs go on from."""
 
     rungs: tuple[Rung, ...]
     targets: tuple[Rung, ...]
+    trunks: tuple[Rung, ...] = ()
 
     @property
     def runs(self) -> tuple[Rung, ...]:
-        """Everything that is trained: the rungs, then the targets to be trained."""
-        return (*self.rungs, *(t for t in self.targets if t.train))
+        """Everything that is trained: trunks, the rungs, then the targets to be trained."""
+        return (*self.trunks, *self.rungs, *(t for t in self.targets if t.train))
 
     @property
     def ladder_flops(self) -> float:
-        """FLOPs of all rungs together."""
+        """FLOPs that training all rungs costs; what a trunk trains for several counts once."""
+        return sum(r.flops * r.share for r in (*self.trunks, *self.rungs))
+
+    @property
+    def separate_flops(self) -> float:
+        """FLOPs of the rungs if each were trained from its first step."""
         return sum(r.flops for r in self.rungs)
 
     @property
     def share_of_target(self) -> dict[str, float]:
         """The ladder's FLOPs as a share of each target's, both by 6ND."""
-        ladder = sum(r.flops_6nd for r in self.rungs)
+        ladder = sum(r.flops_6nd * r.share for r in (*self.trunks, *self.rungs))
         return {t.name: ladder / t.flops_6nd for t in self.targets}
 
     def as_targets(self) -> list[Target]:
@@ -118,18 +145,44 @@ class Plan:
 
 def make_plan(config: Experiment) -> Plan:
     """All rungs and targets of an experiment; raises InputError where two share a name."""
-    rungs = tuple(
-        _rung(config, size, multiple, "ladder", True)
-        for size in config.ladder.sizes
-        for multiple in config.ladder.multiples
-    )
+    parts = [_of_size(config, size) for size in config.ladder.sizes]
+    rungs = tuple(rung for _, branches in parts for rung in branches)
+    trunks = tuple(trunk for trunk, _ in parts if trunk is not None)
     targets = tuple(_target(config, target) for target in config.targets)
     seen: set[str] = set()
-    for rung in (*rungs, *targets):
+    for rung in (*trunks, *rungs, *targets):
         if rung.name in seen:
             raise InputError(f"{rung.name}: planned twice; keep one of ladder and targets")
         seen.add(rung.name)
-    return Plan(rungs, targets)
+    return Plan(rungs, targets, trunks)
+
+
+def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
+    """A size's rungs, and under wsd the trunk that they branch from."""
+    multiples = config.ladder.multiples
+    rungs = [_rung(config, size, multiple, "ladder", True, multiples) for multiple in multiples]
+    if config.recipe.schedule != "wsd" or len(rungs) == 1:
+        return None, rungs
+    begins = [
+        recipe.decay_begin(rung.steps, rung.warmup_steps, config.recipe.decay) for rung in rungs
+    ]
+    longest, steps = max(rungs, key=lambda rung: rung.steps), max(begins)
+    tokens = steps * longest.batch_tokens
+    trunk = replace(
+        longest,
+        name=f"{size}-trunk",
+        role="extra",
+        tokens=tokens,
+        flops=float(longest.flops_per_token * tokens),
+        flops_6nd=6.0 * longest.params * tokens,
+        steps=steps,
+        schedule="constant",
+        branches=tuple(sorted(set(begins))),
+    )
+    return trunk, [
+        replace(rung, trunk=trunk, branch_step=begin)
+        for rung, begin in zip(rungs, begins, strict=True)
+    ]
 
 
 def _target(config: Experiment, target: TargetModel) -> Rung:
@@ -175,18 +228,32 @@ def _learning_rate(config: Experiment, params: int, width: int) -> float:
     return recipe.learning_rate(width, base)
 
 
-def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool) -> Rung:
+def _rung(
+    config: Experiment,
+    size: str,
+    multiple: float,
+    role: str,
+    train: bool,
+    multiples: Sequence[float] = (),
+) -> Rung:
+    """A run of a size; `multiples` are those of the rungs that it shares a trunk with under wsd."""
     model, vocabulary = config.model, config.corpus.vocabulary_size
     shape = model.shape(size)
     params = count_params(shape, vocabulary, model.architecture)
-    tokens = recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+
+    def tokens_of(multiple: float) -> int:
+        return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+
+    tokens = shortest = longest = tokens_of(multiple)
     if tokens < model.sequence_length:
         raise InputError(
             f"{size}-{multiple:g}xC: {tokens} tokens are less than one sequence of "
             f"{model.sequence_length}; raise the multiple or tokens_per_param"
         )
-    sequences = _sequences(config, params, tokens)
-    steps = recipe.steps(tokens, sequences * model.sequence_length)
+    if config.recipe.schedule == "wsd" and multiples:
+        shortest, longest = tokens_of(min(multiples)), tokens_of(max(multiples))
+    sequences = _sequences(config, params, recipe.trunk_tokens(shortest, longest))
+    batch_tokens = sequences * model.sequence_length
     per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.architecture)
     return Rung(
         name=f"{size}-{multiple:g}xC",
@@ -203,6 +270,8 @@ def _rung(config: Experiment, size: str, multiple: float, role: str, train: bool
         batch_sequences=sequences,
         sequence_length=model.sequence_length,
         learning_rate=_learning_rate(config, params, shape.width),
-        warmup_steps=_warmup(config, params, sequences * model.sequence_length, steps),
-        steps=steps,
+        # No trunk may still be warming up where the first rung leaves it.
+        warmup_steps=_warmup(config, params, batch_tokens, recipe.steps(shortest, batch_tokens)),
+        steps=recipe.steps(tokens, batch_tokens),
+        schedule=config.recipe.schedule,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -80,10 +81,17 @@ def scoring(shown: bool) -> Iterator[Callable[[str], Callable[[float], None]]]:
     yield line
 
 
+def is_first_rank() -> bool:
+    """Whether this process speaks for those that torchrun started with it, or is alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextmanager
 def watching(plan: Plan) -> Iterator[Watch]:
-    """A function to be called now and then while runs train."""
-    if sys.stderr.isatty():
+    """A function to be called now and then while runs train; only torchrun's first rank tells."""
+    if not is_first_rank():
+        yield lambda runs, plan: None
+    elif sys.stderr.isatty():
         with _bars(plan) as watch:
             yield watch
     else:
@@ -95,7 +103,8 @@ def _bars(plan: Plan) -> Iterator[Watch]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-    flops = {rung.name: rung.flops for rung in plan.runs}
+    rungs = {rung.name: rung for rung in plan.runs}
+    flops = {name: rung.flops * rung.share for name, rung in rungs.items()}
     with Progress(
         TextColumn("{task.description}", justify="right"),
         BarColumn(),
@@ -110,7 +119,9 @@ def _bars(plan: Plan) -> Iterator[Watch]:
         def watch(runs: RunsFolder, plan: Plan) -> None:
             done, finished = 0.0, 0
             for status in runs.statuses(plan):
-                done += flops[status.name] * status.step / status.steps
+                begin = rungs[status.name].branch_step
+                share = max(0, status.step - begin) / (status.steps - begin)
+                done += flops[status.name] * share
                 finished += status.state == "finished"
                 if status.state == "running" and status.loss is not None:
                     if status.name not in shown:

@@ -63,9 +63,20 @@ def warmup_steps_by_params(params: int, batch_tokens: int) -> int:
     return round(params / batch_tokens)
 
 
-def decay_steps(total: int, share: float) -> int:
-    """Steps of a rung in which the learning rate falls under wsd, at least one."""
-    return max(1, round(total * share))
+def decay_begin(total: int, warmup: int, share: float) -> int:
+    """The last step at the peak rate under wsd: in the last `share` of the steps the rate falls.
+
+    It falls in one step at least, and never before warm-up has ended.
+    """
+    return max(warmup, total - max(1, round(total * share)))
+
+
+def trunk_tokens(shortest: int, longest: int) -> int:
+    """Tokens whose batch all multiples of a size share under wsd: the geometric mean of both ends.
+
+    A choice of our own, for batch rules that follow the tokens: one batch must serve all.
+    """
+    return round(math.sqrt(shortest * longest))
 
 
 def scheduled(
@@ -77,15 +88,17 @@ def scheduled(
     final: float,
     decay: float = 1.0,
 ) -> float:
-    """Learning rate of optimizer step 1..total: linear rise, then linear or cosine fall.
+    """Learning rate of optimizer step 1..total: linear rise, then linear or cosine fall, or none.
 
     `final` is the last step's rate as a share of the peak. Under wsd the rate stays at the peak
-    until the last `decay` of the steps, in which it falls linearly.
+    until the last `decay` of the steps, in which it falls linearly; under constant for ever.
     """
     if step <= warmup:
         return peak * step / warmup
+    if schedule == "constant":
+        return peak
     if schedule == "wsd":
-        begin = max(warmup, total - decay_steps(total, decay))
+        begin = decay_begin(total, warmup, decay)
         progress = max(0, step - begin) / max(1, total - begin)
         return peak * (final + (1 - final) * (1 - progress))
     progress = (step - warmup) / max(1, total - warmup)

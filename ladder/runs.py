@@ -107,7 +107,8 @@ class RungFolder:
         path = self.path / ".lock"
         if not path.is_file():
             return False
-        with path.open("r") as handle:
+        # Some network file systems lock only what is open for writing.
+        with path.open("r+") as handle:
             return not _try_lock(handle.fileno())
 
     def write_manifest(self, rung: Rung, config: Experiment, state: str, **more: Any) -> None:
@@ -211,6 +212,19 @@ class RunsFolder:
         """The folder of one rung."""
         return RungFolder(self.path / name)
 
+    def trunk_of(self, rung: Rung) -> Path:
+        """The checkpoint that a rung goes on from, where it has a trunk."""
+        if rung.trunk is None:
+            raise ValueError(f"{rung.name} has no trunk")
+        return self.rung(rung.trunk.name).checkpoints / f"step-{rung.branch_step}"
+
+    def has_trunk(self, rung: Rung) -> bool:
+        """Whether all that a run goes on from is there."""
+        if rung.trunk is None or self.trunk_of(rung).is_dir():
+            return True
+        own = self.rung(rung.name)
+        return own.finished or any(own.checkpoints.glob("step-*"))
+
     def prepare(self, config: Experiment) -> None:
         """Make the folder with its config and tasks; refuse one that another config made."""
         if self.config.is_file():
@@ -221,6 +235,8 @@ class RunsFolder:
                     f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
                     "give another folder with --runs, or remove this one"
                 )
+            if dump_config(config) != self.config.read_text(encoding="utf-8"):
+                write_text(self.config, dump_config(config))
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):

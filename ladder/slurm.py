@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.files import InputError, read_json, write_json, write_text
-from ladder.config import Cluster, Experiment, Resources
+from ladder.config import Experiment
 from ladder.plan import Plan, Rung
 from ladder.runs import RungStatus, RunsFolder
+from ladder.settings import Cluster, Resources
 from ladder.stopping import STOPPED_STATUS
 
 REPORT = "report"
@@ -149,9 +150,13 @@ def report_script(config: Experiment, runs: RunsFolder) -> str:
 def scripts(
     config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolder
 ) -> dict[str, str]:
-    """The scripts by name, costliest rung first; the report last unless rungs were named."""
-    rungs = [plan.run(name) for name in names] if names else plan.runs
-    order = sorted(dict.fromkeys(rungs), key=lambda rung: -rung.flops)
+    """The scripts by name: trunks, the costliest first, the report last unless rungs are named.
+
+    A rung that is named brings its trunk along, where that has not come so far.
+    """
+    rungs = [plan.run(name) for name in names] if names else list(plan.runs)
+    rungs += [rung.trunk for rung in rungs if rung.trunk and not runs.has_trunk(rung)]
+    order = sorted(dict.fromkeys(rungs), key=lambda rung: (not rung.branches, -rung.flops))
     texts = {rung.name: rung_script(config, rung, runs) for rung in order}
     return texts if names else {**texts, REPORT: report_script(config, runs)}
 
@@ -160,7 +165,11 @@ def dry_run(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFold
     """The scripts of all that has not finished, as text, with the commands that submit them."""
     texts = scripts(config, plan, names, runs)
     rungs = [n for n in texts if n != REPORT and not runs.rung(n).finished]
-    parts = [f"# ----- {_command(runs, name)}\n{texts[name]}" for name in rungs]
+    parts = []
+    for name in rungs:
+        rung = plan.run(name)
+        after = [f"<{rung.trunk.name}>"] if rung.trunk and not runs.has_trunk(rung) else []
+        parts.append(f"# ----- {_command(runs, name, after)}\n{texts[name]}")
     if REPORT in texts:
         after = [f"<{name}>" for name in rungs]
         parts.append(f"# ----- {_command(runs, REPORT, after)}\n{texts[REPORT]}")
@@ -198,6 +207,10 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
                 _slurm(["scancel", "--state=PENDING", queue[REPORT].id], "the old report's job")
         else:
             runs.rung(name).path.mkdir(parents=True, exist_ok=True)
+            rung = plan.run(name)
+            if rung.trunk and not runs.has_trunk(rung):
+                waits = queue.get(rung.trunk.name)
+                after = [waits.id if waits else submitted[rung.trunk.name]]
         write_text(folder / f"{name}.sbatch", text)
         try:
             said = _slurm(["sbatch", "--parsable", *_sbatch(runs, name, after)], name)
@@ -292,13 +305,24 @@ def _ladder(cluster: Cluster, *arguments: object) -> str:
 
 
 def _sbatch(runs: RunsFolder, name: str, after: Sequence[str]) -> list[str]:
-    wait = [f"--dependency=afterany:{':'.join(after)}"] if after else []
-    return [*wait, str(_safe(runs.path) / "slurm" / f"{name}.sbatch")]
+    return [*_wait(name, after), str(_safe(runs.path) / "slurm" / f"{name}.sbatch")]
 
 
 def _command(runs: RunsFolder, name: str, after: Sequence[str] = ()) -> str:
-    wait = f"--dependency=afterany:{':'.join(after)} " if after else ""
+    wait = "".join(f"{option} " for option in _wait(name, after))
     return f"sbatch --parsable {wait}{shlex.join(_sbatch(runs, name, ()))}"
+
+
+def _wait(name: str, after: Sequence[str]) -> list[str]:
+    """Options that let a job wait: the report for the others' end, a rung for its trunk's success.
+
+    Without its trunk a rung has nothing to go on from, and Slurm drops it.
+    """
+    if not after:
+        return []
+    if name == REPORT:
+        return [f"--dependency=afterany:{':'.join(after)}"]
+    return [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
 
 
 def _safe(path: Path) -> Path:

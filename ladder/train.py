@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-import pandas as pd
 import torch
 
 from evaluation.files import InputError, write_text
 from evaluation.models import LoadedModel
-from evaluation.ranks import ONE, Ranks
-from evaluation.records import read_observations, write_observations
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
-from ladder.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from ladder.checkpoint import Saver, Training, latest_checkpoint, load_checkpoint
 from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
 from ladder.model import build_model
-from ladder.optim import build_optimizers
+from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
-from ladder.score import score_rung
+from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
+from ladder.tracker import open_tracker
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 REPORT_SECONDS = 0.5
 """Seconds between two words on progress."""
@@ -59,8 +59,11 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             with _deterministic(parallel):
                 _train(config, rung, runs, parallel)
         except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            _manifest(parallel, folder, rung, config, "failed", error=reason)
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            reason = f"{kind}{error}"
+            # On a full disk this fails too; the error that led here is what to tell.
+            with suppress(OSError):
+                _manifest(parallel, folder, rung, config, "failed", error=reason)
             raise
         _manifest(parallel, folder, rung, config, "finished")
         parallel.barrier()
@@ -69,11 +72,6 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
 def run_seed(seed: int, name: str) -> int:
     """A rung's own seed, from the experiment's and the rung's name."""
     return crc32(f"{seed} {name}".encode())
-
-
-def evaluation_steps(rung: Rung, shares: tuple[float, ...]) -> list[int]:
-    """Steps after which a rung is scored: the shares of its length, and its end."""
-    return sorted({max(1, round(share * rung.steps)) for share in shares} | {rung.steps})
 
 
 def _manifest(
@@ -111,8 +109,8 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     parallel.barrier()
     corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
-    seed = run_seed(config.seed, rung.name)
-    model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
+    seed = run_seed(config.seed, rung.stream)
+    model = build_model(config.model, rung.shape, corpus.vocabulary, seed, execution.attention)
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
     if execution.activation_checkpointing:
@@ -122,74 +120,125 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
             block.compile()
     parallel.shard(model, execution)
     optimizers = build_optimizers(model, config.recipe)
-    due = evaluation_steps(rung, config.evaluation.at)
-    start, rows = 0, []
-    if latest := latest_checkpoint(folder.checkpoints):
-        path, start = latest
-        load_checkpoint(path, model, optimizers)
-        rows = _rows_until(folder.scores, start) if due[0] <= start else []
+    start = _restored(config, rung, runs, model, optimizers)
+    scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
-    # Sharded models need every rank in every pass; whole ones share the passes out.
-    ranks = ONE if parallel.kind == "fsdp" else Ranks(parallel.rank, parallel.world)
     meter = Meter(rung, execution, parallel)
-    log = _Log(folder, start) if parallel.is_first else None
-    for step in range(start + 1, rung.steps + 1):
-        rate = _rate(config, rung, step)
-        optimizers.set_learning_rate(rate)
-        tokens = _rows_of(corpus, rung, seed, step, parallel)
-        stepped = optimizer_step(
-            loss_model,
+    tracker = open_tracker(config, rung, folder, start.step) if parallel.is_first else None
+    kept = steps_at(rung, config.checkpoints.keep_at) | set(rung.branches)
+    own, saving = identity(config, rung), config.checkpoints
+    skipped = start.skipped
+    with (
+        tracker or nullcontext(),
+        Saver(
+            folder.checkpoints,
+            model,
             optimizers,
-            tokens,
-            config.recipe,
-            execution,
+            tokenizer,
             parallel,
-            rung.batch_sequences,
-        )
-        meter.stepped()
-        is_due, stop = step in due, parallel.any(stopping.asked())
-        if log and (is_due or step % LOG_STEPS == 0):
-            line = {
-                "step": step,
-                "tokens": step * rung.batch_tokens,
-                "loss": stepped.loss,
-                "gradient_norm": stepped.gradient_norm,
-                "learning_rate": rate,
-            }
-            log.write({**line, **meter.read()})
-        if log and (is_due or stop or meter.due(REPORT_SECONDS)):
-            speed = meter.tokens_per_second
-            folder.write_progress(Progress(step, rung.steps, stepped.loss, speed, time.time()))
-        if is_due:
-            with meter.paused():
-                rows += score_rung(
-                    rung.observed(step, config.seed),
-                    corpus,
-                    rung.sequence_length,
-                    model.eval(),
-                    tasks,
-                    folder.store(step) if parallel.is_first else None,
-                    ranks,
+            saving.background,
+            saving.keep,
+            frozenset(kept),
+        ) as saver,
+    ):
+        if scores.lack(start.step):
+            scores.score(start.step)
+        for step in range(start.step + 1, rung.steps + 1):
+            rate = _rate(config, rung, step)
+            optimizers.set_learning_rate(rate)
+            tokens = _rows_of(corpus, rung, seed, step, parallel)
+            values = {"tokens": step * rung.batch_tokens}
+            try:
+                stepped = optimizer_step(
+                    loss_model,
+                    optimizers,
+                    tokens,
+                    config.recipe,
+                    execution,
+                    parallel,
+                    rung.batch_sequences,
                 )
-                if parallel.is_first:
-                    write_observations(pd.DataFrame(rows), folder.scores)
-        if is_due or stop or step % config.checkpoint_steps == 0:
+            except FloatingPointError as error:
+                if skipped == execution.skip_non_finite:
+                    if step - 1 > start.step:
+                        saver.save(Training(step - 1, skipped, own))
+                    raise FloatingPointError(f"step {step}: {error}") from None
+                skipped += 1
+                stepped = None
+            meter.stepped()
+            is_due, stop = scores.due(step), parallel.any(stopping.asked())
+            if tracker and stepped is None:
+                tracker.write(step, {**values, "skipped": skipped})
+            elif tracker and stepped and (is_due or step % LOG_STEPS == 0):
+                measured = {
+                    "loss": stepped.loss,
+                    "gradient_norm": stepped.gradient_norm,
+                    "learning_rate": rate,
+                }
+                tracker.write(step, {**values, **measured, **meter.read()})
+            if tracker and stepped and (is_due or stop or meter.due(REPORT_SECONDS)):
+                speed = meter.tokens_per_second
+                told = Progress(step, rung.steps, stepped.loss, speed, time.time())
+                folder.write_progress(told)
             with meter.paused():
-                save_checkpoint(folder.checkpoints, step, model, optimizers, tokenizer, parallel)
-        if stop and step < rung.steps:
-            raise stopping.Stopped(f"{rung.name}: saved after step {step}")
+                if is_due or stop or step in kept or step % saving.every == 0:
+                    saver.save(Training(step, skipped, own))
+                if stop and step < rung.steps:
+                    break
+                if is_due:
+                    scores.score(step)
+        else:
+            return
+    raise stopping.Stopped(f"{rung.name}: saved after step {step}")
+
+
+def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
+    """What the tensors of a run's checkpoints follow from, and no other run's may stand in for."""
+    return {
+        "run": rung.name,
+        "seed": config.seed,
+        "architecture": config.model.architecture,
+        "shape": rung.shape.model_dump(),
+        "params_total": rung.params_total,
+        "sequence_length": rung.sequence_length,
+        "batch_sequences": rung.batch_sequences,
+        "learning_rate": rung.learning_rate,
+        "warmup_steps": rung.warmup_steps,
+        "steps": rung.steps,
+        "schedule": rung.schedule,
+        "optimizer": config.recipe.optimizer,
+    }
+
+
+def _restored(
+    config: Experiment,
+    rung: Rung,
+    runs: RunsFolder,
+    model: PreTrainedModel,
+    optimizers: Optimizers,
+) -> Training:
+    """Fill model and optimizers from the newest checkpoint, or where the run leaves its trunk."""
+    if latest := latest_checkpoint(runs.rung(rung.name).checkpoints):
+        return load_checkpoint(latest[0], model, optimizers, identity(config, rung))
+    if rung.trunk is None:
+        return Training(0, 0, {})
+    if not runs.has_trunk(rung):
+        raise InputError(
+            f"{rung.name}: goes on from step {rung.branch_step} of {rung.trunk.name}, which has "
+            "not come so far; train that first"
+        )
+    return load_checkpoint(runs.trunk_of(rung), model, optimizers, identity(config, rung.trunk))
 
 
 def _rate(config: Experiment, rung: Rung, step: int) -> float:
-    own = config.recipe
     return recipe.scheduled(
         step,
         rung.steps,
         rung.warmup_steps,
         rung.learning_rate,
-        own.schedule,
-        own.final_learning_rate,
-        own.decay,
+        rung.schedule,
+        config.recipe.final_learning_rate,
+        config.recipe.decay,
     )
 
 
@@ -197,35 +246,3 @@ def _rows_of(corpus: Corpus, rung: Rung, seed: int, step: int, parallel: Paralle
     """The rank's rows (b, T + 1) of the step's global batch."""
     sequences, rows = rung.batch_sequences, parallel.rows(rung.batch_sequences)
     return torch.from_numpy(corpus.batch(seed, step, sequences, rung.sequence_length + 1, rows))
-
-
-class _Log:
-    """metrics.jsonl, lines beyond the checkpoint dropped."""
-
-    def __init__(self, folder: RungFolder, start: int) -> None:
-        _truncate_metrics(folder.metrics, start)
-        self.path = folder.metrics
-
-    def write(self, line: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def _rows_until(scores: Any, step: int) -> list[dict[str, Any]]:
-    table = read_observations(scores)
-    # A kill between the scores' and the checkpoint's write leaves rows that are made again.
-    rows = table[table["step"] <= step].to_dict("records")
-    return [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows]
-
-
-def _truncate_metrics(path: Any, step: int) -> None:
-    """Drop lines beyond the checkpoint, and one cut short by a kill."""
-    kept = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:
-                break
-    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
-from ladder.train import evaluation_steps
+from ladder.scores import evaluation_steps
 
 SCRIPT = Path(__file__).with_name("slurm.sh")
 
@@ -67,9 +67,13 @@ def call(slurm: dict[str, str]) -> Callable[..., str]:
 @pytest.fixture(scope="module")
 def whole(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same ladder, trained by `ladder run`."""
-    path = tmp_path_factory.mktemp("whole") / "runs"
-    more = [word for text in SETS for word in ("--set", text)]
-    command = [sys.executable, "-m", "ladder.cli", "run", str(tiny_config), "--runs", str(path)]
+    return run_here(tiny_config, tmp_path_factory.mktemp("whole") / "runs", SETS)
+
+
+def run_here(config: Path, path: Path, sets: Sequence[str]) -> Path:
+    """Train a ladder by `ladder run`; returns its folder."""
+    more = [word for text in sets for word in ("--set", text)]
+    command = [sys.executable, "-m", "ladder.cli", "run", str(config), "--runs", str(path)]
     subprocess.run([*command, *more], check=True, capture_output=True)
     return path
 
@@ -155,6 +159,25 @@ def test_processes_of_one_job_train_a_rung_together(
     until(60, lambda: call(*state).strip() == "PENDING", "big-40xC is queued again")
     assert latest_checkpoint(rung.checkpoints) is not None
     call("scancel", job)
+
+
+def test_branches_wait_for_their_trunk_and_the_report_for_all(
+    tiny_config: Path, tmp_path: Path, call: Callable[..., str]
+) -> None:
+    """Jobs depend on jobs, and the whole is what one process after another makes of it."""
+    wsd = (SETS[0], "targets=[{size: big, multiple: 40}]", SETS[2], "recipe.schedule=wsd")
+    path = tmp_path / "runs"
+    sets = [word for text in wsd for word in ("--set", text)]
+    ladder = (sys.executable, "-m", "ladder.cli")
+    call(*ladder, "train", tiny_config, "--runs", path, *sets, "--engine", "slurm")
+    ids = json.loads((path / "slurm" / "jobs.json").read_text())["jobs"]
+    assert set(ids) == {*(f"{s}-{m}" for s in "ab" for m in ("trunk", "1xC", "4xC")), "report"}
+    waits = call("squeue", "--noheader", f"--jobs={ids['a-4xC']}", "--format=%E")
+    assert waits.startswith(f"afterok:{ids['a-trunk']}")
+    until(180, lambda: not call("squeue", "--noheader").strip(), "all jobs end")
+    alone = run_here(tiny_config, tmp_path / "alone", wsd)
+    for name in ("observations.parquet", "predictions.json"):
+        assert (path / name).read_bytes() == (alone / name).read_bytes()
 
 
 def losses(metrics: Path) -> list[float]:

@@ -16,7 +16,7 @@ from ladder.config import load_config
 from ladder.runs import RunsFolder
 
 RUNG = "c-1xC"
-CALM = ("checkpoint_steps=20", "recipe.learning_rate_base=0.02")
+CALM = ("checkpoints.every=20", "recipe.learning_rate_base=0.02")
 """At the tiny config's own rate the last bit of a sum grows a thousandfold in a hundred steps."""
 TRAIN = """
 import sys
@@ -52,7 +52,7 @@ def train(config: Path, runs: Path, world: int, *sets: str, stop_after: int = 0)
             str(config),
             str(runs),
             str(stop_after),
-            "checkpoint_steps=20",
+            "checkpoints.every=20",
             *CALM,
             *sets,
         ],

@@ -14,9 +14,10 @@ import pytest
 from evaluation.files import InputError
 from ladder import slurm
 from ladder.cli import main
-from ladder.config import differences, limit_seconds, load_config
+from ladder.config import differences, load_config
 from ladder.plan import make_plan
 from ladder.runs import Progress, RunsFolder
+from ladder.settings import limit_seconds
 
 FAKES = {
     "sbatch": """
@@ -432,3 +433,30 @@ def test_time_limits_read_as_slurm_reads_them(limit: str, seconds: int) -> None:
 def test_a_mistake_in_the_section_is_named(tiny_config: Path, setting: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         load_config(str(tiny_config), (setting,))
+
+
+def test_branches_are_submitted_after_their_trunk_and_only_if_it_succeeds(
+    fake: Fake, tiny_config: Path, tmp_path: Path
+) -> None:
+    config = load_config(str(tiny_config), ("recipe.schedule=wsd", "ladder.sizes=[a, b]"))
+    plan, runs = make_plan(config), RunsFolder(tmp_path / "runs")
+    done = slurm.submit(config, plan, (), runs).submitted
+    assert list(done)[:2] == ["b-trunk", "a-trunk"]
+    said = {line.split("/")[-1].removesuffix(".sbatch"): line for line in fake.lines("sbatch.log")}
+    wait = f"--dependency=afterok:{done['a-trunk']} --kill-on-invalid-dep=yes"
+    assert wait in said["a-4xC"]
+    assert "--dependency" not in said["a-trunk"]
+    assert "afterany:" in said["report"]
+    shown = slurm.dry_run(config, plan, ("a-1xC",), runs)
+    assert "--dependency=afterok:'<a-trunk>'" in shown or "--dependency=afterok:<a-trunk>" in shown
+
+
+def test_a_branch_whose_trunk_has_come_so_far_waits_for_nothing(
+    fake: Fake, tiny_config: Path, tmp_path: Path
+) -> None:
+    config = load_config(str(tiny_config), ("recipe.schedule=wsd",))
+    plan, runs = make_plan(config), RunsFolder(tmp_path / "runs")
+    runs.prepare(config)
+    runs.trunk_of(plan.run("a-1xC")).mkdir(parents=True)
+    assert list(slurm.submit(config, plan, ("a-1xC",), runs).submitted) == ["a-1xC"]
+    assert "--dependency" not in fake.lines("sbatch.log")[-1]

@@ -16,6 +16,7 @@ from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
 from ladder.plan import make_plan
 from ladder.runs import RungFolder, RunsFolder
+from ladder.scores import evaluation_steps
 
 
 def prepared(tiny_config: Path, path: Path, *sets: str) -> tuple:
@@ -36,7 +37,7 @@ def test_a_rung_is_scored_at_its_shares_and_its_end(tiny_config: Path, tmp_path:
     training.train_rung(config, rung, runs)
     folder = runs.rung(rung.name)
     scores = read_observations(folder.scores)
-    steps = training.evaluation_steps(rung, config.evaluation.at)
+    steps = evaluation_steps(rung, config.evaluation.at)
     assert scores["step"].unique().tolist() == steps
     assert steps[-1] == rung.steps
     assert set(scores["task"]) == {"next", "walks_validation"}
@@ -66,7 +67,7 @@ def test_the_checkpoint_is_a_hugging_face_model(tiny_config: Path, tmp_path: Pat
 def test_a_run_that_died_ends_as_one_that_did_not(
     tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_after: float
 ) -> None:
-    every = "checkpoint_steps=10"
+    every = "checkpoints.every=10"
     config, rung, whole = prepared(tiny_config, tmp_path / "whole", every)
     dies_at = round(dies_after * rung.steps)
     training.train_rung(config, rung, whole)

@@ -14,7 +14,7 @@ POINTS = {
     "loss": np.linspace(0.4, 1.6, 7),
     "flops": np.geomspace(1e19, 1e23, 7),
     "steps": np.geomspace(1e3, 1e6, 7),
-    "unique_tokens": np.geomspace(1e10, 3e11, 7),
+    "unique_tokens": np.geomspace(3e9, 3e10, 7),
 }
 THETA = {
     "chinchilla": [5.0, 0.3, 6.0, 0.28, 0.7],
