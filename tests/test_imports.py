@@ -37,6 +37,8 @@ NO_TORCH = (
     "ladder.config",
     "ladder.settings",
     "ladder.corpora",
+    "ladder.corpora.continuations",
+    "ladder.corpora.disk",
     "ladder.corpora.documents",
     "ladder.corpora.hub",
     "ladder.corpora.mixture",
