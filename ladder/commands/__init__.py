@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
 from ladder.commands.predicting import audit, backtest, noise, predict
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audit,
     "backtest": backtest,
     "noise": noise,
+    "allocate": allocate,
     "report": report,
 }
 """Every verb of the command line."""
