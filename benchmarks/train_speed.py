@@ -399,12 +399,9 @@ def ladder(settings: Sequence[str], turns: int) -> None:
                 found[workers].append(time.perf_counter() - begin)
     one, two = found.values()
     ratios = [a / b for a, b in zip(one, two, strict=True)]
-    print(
-        f"## Side by side\n\n`python benchmarks/train_speed.py ladder {' '.join(settings)}`: the quick"
-    )
-    print(
-        "start's rungs, each scored once, start of the processes included, wall seconds; medians of"
-    )
+    command = " ".join(["python benchmarks/train_speed.py ladder", *settings])
+    print(f"## Side by side\n\n`{command}`: the quick start's rungs,")
+    print("each scored once, start of the processes included, wall seconds; medians of")
     print(f"{turns} turns on {os.cpu_count()} cores.\n")
     print("| one after another | two side by side | ratio | ratios |\n| --- | --- | --- | --- |")
     each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
@@ -419,10 +416,8 @@ def growth(_: Sequence[str], turns: int) -> None:
     print(
         "## Growth\n\n`python benchmarks/train_speed.py growth`: a run of the 3K model, logging as"
     )
-    print(
-        f"always, {GROWTH_STEPS:,} steps; CPU milliseconds of a step in each tenth of the run. Where"
-    )
-    print("a machine is busy its medians swing; what grows would raise the quick steps as well.\n")
+    print(f"always, {GROWTH_STEPS:,} steps; CPU milliseconds of a step in each tenth of the run.")
+    print("A busy machine moves the medians; what grows would raise the quick steps as well.\n")
     print(f"| | {' | '.join(map(str, range(1, 11)))} | last / first |")
     print("| --- " * 12 + "|")
     for label, share in (("median", 50), ("quickest tenth", 10)):
