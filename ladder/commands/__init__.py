@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ladder.commands.comparing import compare
+from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
 from ladder.commands.predicting import audit, backtest, noise, predict
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "backtest": backtest,
     "noise": noise,
     "compare": compare,
+    "allocate": allocate,
     "report": report,
 }
 """Every verb of the command line."""
