@@ -1,0 +1,150 @@
+"""Which of several runs to choose within a budget: information, expected variance, exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from predict.laws import Array
+
+Criterion = Callable[[Sequence[Sequence[int]]], Array]
+"""Sets of candidates, each by index -> what is to be small, one number a set."""
+
+PASSES = 50
+"""Exchanges after which a set is kept as it is; sets of thirty candidates settle in under ten."""
+
+ENOUGH = 1e-9
+"""Relative gain below which an exchange is rounding noise."""
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is believed of K linearised problems, and what each of R candidate runs would add.
+
+    A problem is one task seen from one plausible set of parameters. All gradients are those of
+    quantities that are linear in its p parameters.
+    """
+
+    base: Array
+    """Precision of the parameters now, priors and observed runs, (K, p, p); positive definite."""
+    added: Array
+    """Information that a run adds, sum of J' noise^-1 J over what it measures, (R, K, p, p)."""
+    target: Array
+    """Gradient of the target's value, (K, p)."""
+    climb_now: Array
+    """Distance of the target's value from the nearest observed run's, (K,)."""
+    climb: Array
+    """The same distance from each candidate's, (R, K)."""
+    parameters_weight: float = 1.0
+    """Weight of the parameters' standard error (predict.methods.Widths.parameters)."""
+    climb_weight: float = 0.0
+    """Weight of the distance that the law's form is trusted over (predict.methods.Widths.climb)."""
+
+    def precision(self, sets: Sequence[Sequence[int]]) -> Array:
+        """Precision of the parameters after each set, (S, K, p, p)."""
+        chosen = np.zeros((len(sets), len(self.added)))
+        for row, members in zip(chosen, sets, strict=True):
+            row[list(members)] = 1
+        return self.base + np.tensordot(chosen, self.added, axes=1)
+
+    def parameter_variance(self, sets: Sequence[Sequence[int]]) -> Array:
+        """Variance of the target's value owed to the parameters, (S, K): g' precision^-1 g."""
+        gradient = np.broadcast_to(self.target, (len(sets), *self.target.shape))[..., None]
+        solved = np.linalg.solve(self.precision(sets), gradient)
+        return np.asarray(np.maximum((gradient * solved).sum(axis=(-2, -1)), 0))
+
+    def variance(self, sets: Sequence[Sequence[int]]) -> Array:
+        """Expected squared error of each problem after each set, (S, K).
+
+        The weighted variance of the parameters, and the square of the weighted distance from the
+        nearest run. No run ever raises it.
+        """
+        nearest = np.stack(
+            [np.minimum.reduce([self.climb_now, *self.climb[list(members)]]) for members in sets]
+        )
+        return np.asarray(
+            self.parameters_weight**2 * self.parameter_variance(sets)
+            + (self.climb_weight * nearest) ** 2
+        )
+
+    def mean_variance(self, sets: Sequence[Sequence[int]]) -> Array:
+        """The mean over the problems of `variance`, (S,): what `ladder next` makes small."""
+        return np.asarray(self.variance(sets).mean(axis=-1))
+
+    def log_volume(self, sets: Sequence[Sequence[int]]) -> Array:
+        """Minus the mean log determinant of the precision, (S,): small is D-optimal."""
+        return np.asarray(-np.linalg.slogdet(self.precision(sets))[1].mean(axis=-1))
+
+
+def choose(criterion: Criterion, costs: Sequence[float], budget: float) -> tuple[int, ...]:
+    """The candidates to run, in order, that make `criterion` small within the budget.
+
+    Two greedy sets, one by gain per cost and one by gain alone, are each improved by exchange; the
+    better one is ordered by gain per cost, so that what is left out when the money ends early is
+    what was worth least. Costs and budget are in one unit, such as FLOPs. Empty where nothing fits
+    the budget.
+    """
+    price = np.asarray(costs, dtype=float)
+    found = [
+        exchange(criterion, price, budget, greedy(criterion, price, budget, per_cost))
+        for per_cost in (True, False)
+    ]
+    values = criterion(found)
+    best = found[int(values.argmin())]
+    return greedy(criterion, price, budget, True, within=best)
+
+
+def greedy(
+    criterion: Criterion,
+    costs: Array,
+    budget: float,
+    per_cost: bool,
+    within: Sequence[int] | None = None,
+) -> tuple[int, ...]:
+    """One candidate after the other, the greatest gain first, per cost or as it is.
+
+    Those that no longer fit are dropped; `within` names the candidates that may be taken.
+    """
+    chosen: list[int] = []
+    left = list(range(len(costs)) if within is None else within)
+    now = float(criterion([()])[0])
+    while left := [c for c in left if costs[[*chosen, c]].sum() <= budget]:
+        values = criterion([(*chosen, c) for c in left])
+        gain = (now - values) / costs[left] if per_cost else now - values
+        # Of equal gains the cheaper run.
+        best = min(range(len(left)), key=lambda i: (-gain[i], costs[left[i]]))
+        now = float(values[best])
+        chosen.append(left.pop(best))
+    return tuple(chosen)
+
+
+def exchange(
+    criterion: Criterion, costs: Array, budget: float, chosen: Sequence[int]
+) -> tuple[int, ...]:
+    """The set after every swap of one run for another, and every addition, that still helps."""
+    members = tuple(chosen)
+    for _ in range(PASSES):
+        now = float(criterion([members])[0])
+        trials = _neighbours(costs, budget, members)
+        if not trials:
+            break
+        values = criterion(trials)
+        best = int(values.argmin())
+        if values[best] >= now - ENOUGH * abs(now):
+            break
+        members = trials[best]
+    return members
+
+
+def _neighbours(costs: Array, budget: float, members: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Every affordable set that differs by one run more, or one for another."""
+    outside = [c for c in range(len(costs)) if c not in members]
+    trials = []
+    for out in (None, *members):
+        kept = tuple(m for m in members if m != out)
+        room = budget - costs[list(kept)].sum()
+        fits = [c for c in outside if costs[c] <= room]
+        trials += [(*kept, c) for c in fits]
+    return [t for t in trials if costs[list(t)].sum() <= budget]

@@ -1,0 +1,372 @@
+"""Which run to train next: the one that most narrows the target's interval per FLOP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evaluation.records import InputError
+from predict.beliefs import METHOD, OWN, Belief, believe
+from predict.chains import least_rungs
+from predict.design import Design, choose
+from predict.intervals import LEVEL80, interval, sampling_noise
+from predict.laws import Array
+from predict.points import TaskPoints, task_points
+from predict.task_fit import Target
+from predict.two_stage import TwoStage
+
+DRAWS = 16
+"""Plausible parameters that the expected variance is averaged over (benchmarks/next_run.md)."""
+
+MOST = 60
+"""Candidates that are still chosen among in seconds."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that could be trained: N, D and what it costs."""
+
+    name: str
+    params: float
+    tokens: float
+    flops: float
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is expected of one task's prediction for the target."""
+
+    task: str
+    loss: float
+    """Predicted now, in the task's unit."""
+    loss_sd: float
+    """Expected standard error of the logarithm of the loss."""
+    accuracy: float | None
+    """Predicted now, in [0, 1]; None for a task without an accuracy."""
+    accuracy_sd: float | None
+    accuracy_width80: float | None
+    """Expected width of the 80% interval, cut to [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is expected once a run, and those before it, are trained."""
+
+    run: Candidate | None
+    """None for what holds without another run, and for all candidates together."""
+    cumulative_flops: float
+    tasks: tuple[Expected, ...]
+
+    @property
+    def loss_sd(self) -> float:
+        """Mean over the tasks of the standard error of the log loss."""
+        return float(np.mean([t.loss_sd for t in self.tasks]))
+
+    @property
+    def loss_width80(self) -> float:
+        """Width of the 80% interval of the log loss that goes with it."""
+        return 2 * LEVEL80 * self.loss_sd
+
+    @property
+    def accuracy_sd(self) -> float | None:
+        """Mean over the tasks that have an accuracy; None without one."""
+        return _mean([t.accuracy_sd for t in self.tasks])
+
+    @property
+    def accuracy_width80(self) -> float | None:
+        """Mean width of the 80% interval over the same tasks."""
+        return _mean([t.accuracy_width80 for t in self.tasks])
+
+    def document(self) -> dict[str, Any]:
+        """As `ladder next --json` shows it."""
+        run = {} if self.run is None else asdict(self.run)
+        return {
+            **run,
+            "cumulative_flops": self.cumulative_flops,
+            "loss_sd": self.loss_sd,
+            "loss_width80": self.loss_width80,
+            "accuracy_sd": self.accuracy_sd,
+            "accuracy_width80": self.accuracy_width80,
+            "tasks": [asdict(t) for t in self.tasks],
+        }
+
+
+@dataclass(frozen=True)
+class NextRuns:
+    """The runs to train, in order, and what to expect after each."""
+
+    target: Target
+    budget: float
+    now: Stage
+    runs: tuple[Stage, ...]
+    everything: Stage
+    """After all candidates, whatever they cost."""
+    notes: tuple[str, ...]
+    """What the numbers rest on where observations are few, one line each."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `ladder next`."""
+        return {
+            "version": 1,
+            "target": asdict(self.target),
+            "budget_flops": self.budget,
+            "spent_flops": self.runs[-1].cumulative_flops if self.runs else 0.0,
+            "now": self.now.document(),
+            "runs": [stage.document() for stage in self.runs],
+            "all": self.everything.document(),
+            "notes": list(self.notes),
+        }
+
+
+class Problem:
+    """Beliefs from the observed rungs, the target and the candidates, as designs to choose by."""
+
+    def __init__(
+        self,
+        observations: pd.DataFrame | None,
+        target: Target,
+        candidates: Sequence[Candidate],
+        rungs: Sequence[str] = (),
+        tasks: Sequence[str] = (),
+        feature: str = "loss",
+        draws: int = DRAWS,
+        seed: int = 0,
+    ) -> None:
+        self.target, self.candidates = target, tuple(candidates)
+        self.points, about = _observed(observations, rungs, tasks, feature)
+        designs = [(c.params, c.tokens) for c in candidates]
+        self.beliefs = believe(self.points, about, designs, draws, seed)
+        scored = [b for b in self.beliefs if b.has_accuracy]
+        self.loss = self._design(self.beliefs, 0)
+        self.accuracy = self._design(scored, 1) if scored else None
+
+    @property
+    def design(self) -> Design:
+        """What is chosen by: the accuracy, or the log loss where no task has one."""
+        return self.loss if self.accuracy is None else self.accuracy
+
+    def _design(self, beliefs: Sequence[Belief], which: int) -> Design:
+        """The design of the log loss (0) or the accuracy (1) of these tasks, draws within tasks."""
+        where = np.array([[self.target.params], [self.target.tokens]])
+        runs = np.array([[c.params, c.tokens] for c in self.candidates]).T
+        base, added, gradient, climb, climb_now = [], [], [], [], []
+        for belief in beliefs:
+            points = self.points.get(belief.task)
+            value = belief.values(*where)[which]
+            base.append(belief.precision(points))
+            added.append([belief.information(c.params, c.tokens) for c in self.candidates])
+            gradient.append(belief.gradients(*where)[which][:, 0])
+            climb.append(np.abs(value - belief.values(*runs)[which]))
+            if points is not None:
+                seen = np.array([[r.params, r.tokens] for r in points.rungs]).T
+                climb_now.append(np.abs(value - belief.values(*seen)[which]).min(axis=1))
+            else:
+                # Without a run nothing is nearer than the farthest candidate.
+                climb_now.append(climb[-1].max(axis=1))
+        widths = METHOD.loss_widths if which == 0 else OWN.widths
+        return Design(
+            base=np.concatenate(base),
+            added=np.concatenate(added, axis=1),
+            target=np.concatenate(gradient),
+            climb_now=np.concatenate(climb_now),
+            climb=np.concatenate(climb).T,
+            parameters_weight=widths.parameters,
+            climb_weight=widths.climb,
+        )
+
+    def stage(self, run: Candidate | None, chosen: Sequence[int]) -> Stage:
+        """What is expected after the chosen candidates."""
+        loss = self._errors(self.loss, chosen, len(self.beliefs))
+        scored = [b.task for b in self.beliefs if b.has_accuracy]
+        accuracy = dict[str, float]()
+        if self.accuracy is not None:
+            errors = self._errors(self.accuracy, chosen, len(scored))
+            accuracy = dict(zip(scored, errors, strict=True))
+        tasks = [
+            self._expected(belief, float(error), accuracy.get(belief.task))
+            for belief, error in zip(self.beliefs, loss, strict=True)
+        ]
+        return Stage(run, float(sum(self.candidates[i].flops for i in chosen)), tuple(tasks))
+
+    def _errors(self, design: Design, chosen: Sequence[int], tasks: int) -> Array:
+        """Each task's expected squared error, the mean over its draws."""
+        return np.asarray(design.variance([chosen])[0].reshape(tasks, -1).mean(axis=1))
+
+    def _expected(self, belief: Belief, loss: float, accuracy: float | None) -> Expected:
+        where = np.array([self.target.params]), np.array([self.target.tokens])
+        log_loss, predicted = (float(v[0, 0]) for v in belief.values(*where))
+        points = self.points.get(belief.task)
+        top = max(points.rungs, key=lambda r: r.params * r.tokens) if points else None
+        jitter = (top.loss_sd or 0.0) / top.loss if top else 0.0
+        result = Expected(
+            belief.task, math.exp(log_loss), math.hypot(math.sqrt(loss), jitter), None, None, None
+        )
+        if accuracy is None:
+            return result
+        noise = sampling_noise(predicted, belief.instances, top.accuracy_sd if top else None)
+        error = math.hypot(math.sqrt(accuracy), noise)
+        bounds = interval(predicted, error, 0.0, 1.0)
+        return Expected(
+            belief.task,
+            result.loss,
+            result.loss_sd,
+            predicted,
+            error,
+            bounds.upper80 - bounds.lower80,
+        )
+
+
+def next_runs(
+    observations: pd.DataFrame | None,
+    target: Target,
+    candidates: Sequence[Candidate],
+    budget: float,
+    rungs: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    feature: str = "loss",
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> NextRuns:
+    """The sequence of runs within the budget, in FLOPs, that most narrows the target's interval.
+
+    Without observations, or with few, priors speak in their place, and `notes` says so. `rungs`
+    and `tasks` are name patterns as TwoStage takes them. Raises InputError where the question has
+    no answer: nothing affordable, nothing to extrapolate, runs that are there already, one size.
+    """
+    _check(target, candidates, budget)
+    problem = Problem(observations, target, candidates, rungs, tasks, feature, draws, seed)
+    _check_observed(problem)
+    order = choose(problem.design.mean_variance, [c.flops for c in candidates], budget)
+    stages = [
+        problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)
+    ]
+    return NextRuns(
+        target,
+        budget,
+        problem.stage(None, ()),
+        tuple(stages),
+        problem.stage(None, range(len(candidates))),
+        tuple(_notes(problem)),
+    )
+
+
+def _observed(
+    observations: pd.DataFrame | None, rungs: Sequence[str], tasks: Sequence[str], feature: str
+) -> tuple[dict[str, TaskPoints], dict[str, tuple[float | None, int | None]]]:
+    """Every task's points, and its chance and number of items."""
+    if observations is None:
+        return {}, {}
+    table = TwoStage(rungs=rungs, tasks=tasks, feature=feature).fitted_rows(observations)
+    points, about = {}, {}
+    for name, rows in table.groupby("task", sort=False):
+        task = str(name)
+        points[task] = task_points(rows, METHOD, feature)
+        instances = _first(rows, "instances")
+        about[task] = _first(rows, "chance"), None if instances is None else int(instances)
+    return points, about
+
+
+def _first(rows: pd.DataFrame, column: str) -> float | None:
+    values = rows[column].dropna() if column in rows else ()
+    return float(values.iloc[0]) if len(values) else None
+
+
+def _check(target: Target, candidates: Sequence[Candidate], budget: float) -> None:
+    """What can be said against the question before anything is fitted."""
+    if not candidates:
+        raise InputError("no candidate run; name one with --candidate NAME:PARAMS:TOKENS")
+    if len(candidates) > MOST:
+        raise InputError(f"{len(candidates)} candidates: at most {MOST} can be chosen among")
+    names = [c.name for c in candidates]
+    if doubled := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"candidate {doubled}: is given twice; a rerun needs a name of its own")
+    for c in candidates:
+        if c.params * c.tokens >= target.params * target.tokens:
+            raise InputError(
+                f"candidate {c.name}: costs no less than the target {target.name} "
+                f"({6 * c.params * c.tokens:.3g} and {6 * target.params * target.tokens:.3g} "
+                "FLOPs by 6ND); leave it out, or train the target"
+            )
+    cheapest = min(candidates, key=lambda c: c.flops)
+    if not budget >= cheapest.flops:
+        raise InputError(
+            f"budget {budget:.3g} FLOPs: the cheapest candidate, {cheapest.name}, costs "
+            f"{cheapest.flops:.3g}; raise the budget or add a cheaper candidate"
+        )
+
+
+def _check_observed(problem: Problem) -> None:
+    """What the observed rungs say against the question."""
+    target = problem.target
+    rungs = [r for p in problem.points.values() for r in p.rungs]
+    known = {r.run for r in rungs}
+    for c in problem.candidates:
+        if c.name in known:
+            raise InputError(
+                f"candidate {c.name}: is in the observations already; leave it out, or give a "
+                "rerun a name of its own"
+            )
+    for r in rungs:
+        if r.params * r.tokens >= target.params * target.tokens:
+            raise InputError(
+                f"target {target.name}: costs no more than run {r.run}, which is trained; there "
+                "is nothing to extrapolate, use `ladder predict`"
+            )
+    runs = [(r.params, r.tokens) for r in rungs]
+    runs += [(c.params, c.tokens) for c in problem.candidates]
+    for measure, seen, wanted in _measures(runs, target):
+        if max(seen) < 1.1 * min(seen) and not 0.8 < wanted / seen[0] < 1.25:
+            raise InputError(
+                f"every run and candidate has {seen[0]:.3g} {measure} and the target "
+                f"{wanted:.3g}; add a candidate of other {measure}"
+            )
+
+
+def _measures(
+    runs: Sequence[tuple[float, float]], target: Target
+) -> list[tuple[str, list[float], float]]:
+    """What runs differ in: its name, every run's, the target's."""
+    return [
+        ("params", [n for n, _ in runs], target.params),
+        ("tokens", [d for _, d in runs], target.tokens),
+        ("tokens a parameter", [d / n for n, d in runs], target.tokens / target.params),
+    ]
+
+
+def _notes(problem: Problem) -> list[str]:
+    """Where the prior speaks, or a task does not count."""
+    if not problem.points:
+        return [
+            "no observations: the prior's centre stands for the laws (exponents 0.3 +- 0.15, "
+            "either term about a third of the loss, noise 1%, chance 25%)"
+        ]
+    notes = []
+    most = max(problem.points.values(), key=lambda p: len(p.rungs)).rungs
+    needed = least_rungs(OWN)
+    if len(most) < needed:
+        notes.append(
+            f"{len(most)} of the {needed} rungs that `ladder predict` needs: the expected "
+            "intervals lean on priors"
+        )
+    for measure, seen, _ in _measures([(r.params, r.tokens) for r in most], problem.target)[:2]:
+        if max(seen) < 1.1 * min(seen):
+            notes.append(
+                f"every rung has {seen[0]:.3g} {measure}: its exponent is the prior's"
+            )
+    silent = [b.task for b in problem.beliefs if not b.has_accuracy]
+    if silent and problem.accuracy is not None:
+        notes.append(
+            f"without an accuracy, so not counted in the choice: {', '.join(silent[:4])}"
+            + (f" and {len(silent) - 4} more" if len(silent) > 4 else "")
+        )
+    return notes
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    found = [v for v in values if v is not None]
+    return float(np.mean(found)) if found else None
