@@ -1,4 +1,4 @@
-"""Launches runs on this machine: one process a core, one thread each, targets last."""
+"""Launches runs on this machine: a process a GPU, or a core where there are none; targets last."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from importlib.util import find_spec
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from evaluation.files import InputError
@@ -22,6 +23,9 @@ from ladder.runs import RunsFolder, cores
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 POLL_SECONDS = 0.5
+
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+"""One of these there is where a GPU is: NVIDIA's, AMD's, Windows' own Linux'."""
 
 
 class TrainingError(RuntimeError):
@@ -40,16 +44,21 @@ def train_local(
     Trunks go first, then rungs, the costliest first, so that the cores finish together; targets
     follow. A rung waits until its trunk has come to where it goes on. One that fails does not stop
     the others, a worker that is killed does. All failures are raised together: InputError where
-    each is a user's mistake, else TrainingError.
+    each is a user's mistake, else TrainingError. Workers take turns over the GPUs, one by default
+    for each; without GPUs there is one a core, of one thread.
     """
     check_installed()
     order = sorted(pending, key=lambda r: (r.role == "target", not r.branches, -r.flops))
-    count = min(workers or cores(), len(order))
+    gpus = visible_gpus(config.execution.device)
+    count = min(workers or len(gpus) or cores(), len(order))
     context = multiprocessing.get_context("spawn")
+    turns = context.SimpleQueue()
+    for gpu in assigned_gpus(count, gpus):
+        turns.put(gpu)
     with (
-        _one_thread_each(),
+        _threads_each(cores() // count if gpus else 1),
         ProcessPoolExecutor(
-            count, context, initializer=_watch_parent, initargs=(os.getpid(),)
+            count, context, initializer=_start_worker, initargs=(os.getpid(), turns)
         ) as pool,
     ):
         futures: dict[Future[None], Rung] = {}
@@ -101,6 +110,24 @@ def check_installed() -> None:
         )
 
 
+def visible_gpus(device: str) -> tuple[str, ...]:
+    """Names, as in CUDA_VISIBLE_DEVICES, of the GPUs that training on `device` may use."""
+    # Importing torch takes seconds, for nothing where no driver is loaded.
+    if device == "cpu" or not any(driver.exists() for driver in GPU_DRIVERS):
+        return ()
+    import torch
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = map(str, range(count)) if given is None else map(str.strip, given.split(","))
+    return tuple(names)[:count]
+
+
+def assigned_gpus(workers: int, gpus: Sequence[str]) -> list[str | None]:
+    """The GPU of every worker, in turn; None for all where there are none."""
+    return [gpus[number % len(gpus)] if gpus else None for number in range(workers)]
+
+
 def _is_ready(rung: Rung, runs: RunsFolder, going: set[str], waiting: list[Rung]) -> bool:
     """Whether a run can start: its trunk has come so far, or never will, which it then says."""
     if rung.trunk is None or runs.has_trunk(rung):
@@ -121,6 +148,14 @@ def _failure(future: Future[None]) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"{type(error).__name__}: {error}" if error else ""
+
+
+def _start_worker(parent: int, turns: SimpleQueue[str | None]) -> None:
+    """Make a worker ready, before it imports torch: it sees one GPU, the next in turn."""
+    gpu = turns.get()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    _watch_parent(parent)
 
 
 def _watch_parent(parent: int) -> None:
@@ -145,10 +180,10 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def _threads_each(count: int) -> Iterator[None]:
     """Workers inherit these settings before their libraries start thread pools."""
     before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, count))))
     try:
         yield
     finally:

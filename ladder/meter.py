@@ -8,13 +8,11 @@ from contextlib import contextmanager
 
 import torch
 
-from ladder.config import Execution
+from ladder.hardware import PEAK_FLOPS
 from ladder.parallel import Parallel
 from ladder.plan import Rung
+from ladder.settings import Execution
 from ladder.shapes import model_flops_per_token
-
-PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12, "B200": 2250e12}
-"""Dense bf16 FLOPs a second by the name of the GPU (NVIDIA's data sheets)."""
 
 
 class Meter:

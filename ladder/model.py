@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ladder.config import Model
+from evaluation.files import InputError
+from ladder.settings import Model
 from ladder.shapes import Shape
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def build_model(config: Model, shape: Shape, vocabulary: int, seed: int) -> PreTrainedModel:
-    """A model of the config's architecture with seeded initial weights, fp32, untied."""
+def build_model(
+    config: Model, shape: Shape, vocabulary: int, seed: int, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """A model of the config's architecture with seeded initial weights, fp32, untied.
+
+    `attention` is one of execution.attention; raises InputError where its package is missing.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_config(hugging_face_config(config, shape, vocabulary))
+    own = hugging_face_config(config, shape, vocabulary)
+    try:
+        model = AutoModelForCausalLM.from_config(own, attn_implementation=attention)
+    except (ImportError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"execution.attention {attention}: cannot be used ({reason}); install its package, "
+            "such as flash-attn, or take sdpa"
+        ) from error
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in model.parameters():
@@ -35,6 +51,23 @@ def build_model(config: Model, shape: Shape, vocabulary: int, seed: int) -> PreT
                 std *= config.head_scale
             weight.normal_(0, std, generator=generator)
     return model
+
+
+@contextmanager
+def scoring_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, sdpa in the place of flash attention.
+
+    Scores are computed in fp32 and packed rows bring a mask; flash attention takes neither.
+    """
+    before = model.config._attn_implementation
+    if before in ("sdpa", "eager"):
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def hugging_face_config(config: Model, shape: Shape, vocabulary: int) -> PretrainedConfig:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ladder.config import Recipe
+from ladder.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn

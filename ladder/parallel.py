@@ -13,7 +13,7 @@ from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from ladder.config import Execution
+from ladder.settings import Execution
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

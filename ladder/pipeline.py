@@ -16,6 +16,7 @@ from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
 from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
+from ladder.tracker import check_tracking
 from ladder.truth import check_truth
 from predict.audit import Audit, audit, targets_of
 from predict.chains import least_rungs
@@ -34,6 +35,7 @@ class Trained:
 
 def check(config: Experiment, plan: Plan, workers: int | None = None) -> None:
     """Raise InputError, before anything is written, for what would fail later on."""
+    check_tracking(config)
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
     needed = least_rungs(get_method(config.predict.method).chains[0])

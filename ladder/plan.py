@@ -8,7 +8,8 @@ from typing import Any
 
 from evaluation.files import InputError
 from ladder import recipe
-from ladder.config import Experiment, TargetModel
+from ladder.config import Experiment
+from ladder.settings import TargetModel
 from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 from predict.task_fit import Target
 

@@ -19,6 +19,7 @@ from evaluation.store import Store
 from evaluation.suites import Selection
 from evaluation.texts import score_text
 from ladder.corpora import Array, Corpus, Tokens
+from ladder.model import scoring_attention
 from ladder.results import Results
 
 if TYPE_CHECKING:
@@ -43,16 +44,17 @@ def score_rung(
     `length` is the tokens of a training sequence; the score of every choice is kept in `store`;
     `watch` is called before each task.
     """
-    loss = corpus.validation_loss(ModelScorer(model), length)
-    rows = [{**base, "task": corpus.validation, "loss": loss, "loss_unit": "nats/token"}]
-    if store is not None:
-        store.claim()
-    for encoded in tasks:
-        watch()
-        scores = score_task(model, encoded, ranks=ranks)
+    with scoring_attention(model):
+        loss = corpus.validation_loss(ModelScorer(model), length)
+        rows = [{**base, "task": corpus.validation, "loss": loss, "loss_unit": "nats/token"}]
         if store is not None:
-            store.write(scores)
-        rows.append({**base, **score_row(encoded.task, scores)})
+            store.claim()
+        for encoded in tasks:
+            watch()
+            scores = score_task(model, encoded, ranks=ranks)
+            if store is not None:
+                store.write(scores)
+            rows.append({**base, **score_row(encoded.task, scores)})
     return rows
 
 

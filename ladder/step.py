@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ladder.config import Execution, Recipe
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
+from ladder.settings import Execution, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

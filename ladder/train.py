@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -26,6 +25,7 @@ from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
 from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
+from ladder.tracker import open_tracker
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -110,7 +110,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
     seed = run_seed(config.seed, rung.stream)
-    model = build_model(config.model, rung.shape, corpus.vocabulary, seed)
+    model = build_model(config.model, rung.shape, corpus.vocabulary, seed, execution.attention)
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
     if execution.activation_checkpointing:
@@ -124,27 +124,30 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
     meter = Meter(rung, execution, parallel)
-    log = _Log(folder, start.step) if parallel.is_first else None
+    tracker = open_tracker(config, rung, folder, start.step) if parallel.is_first else None
     kept = steps_at(rung, config.checkpoints.keep_at) | set(rung.branches)
     own, saving = identity(config, rung), config.checkpoints
     skipped = start.skipped
-    with Saver(
-        folder.checkpoints,
-        model,
-        optimizers,
-        tokenizer,
-        parallel,
-        saving.background,
-        saving.keep,
-        frozenset(kept),
-    ) as saver:
+    with (
+        tracker or nullcontext(),
+        Saver(
+            folder.checkpoints,
+            model,
+            optimizers,
+            tokenizer,
+            parallel,
+            saving.background,
+            saving.keep,
+            frozenset(kept),
+        ) as saver,
+    ):
         if scores.lack(start.step):
             scores.score(start.step)
         for step in range(start.step + 1, rung.steps + 1):
             rate = _rate(config, rung, step)
             optimizers.set_learning_rate(rate)
             tokens = _rows_of(corpus, rung, seed, step, parallel)
-            line: dict[str, Any] = {"step": step, "tokens": step * rung.batch_tokens}
+            values = {"tokens": step * rung.batch_tokens}
             try:
                 stepped = optimizer_step(
                     loss_model,
@@ -164,16 +167,16 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
                 stepped = None
             meter.stepped()
             is_due, stop = scores.due(step), parallel.any(stopping.asked())
-            if log and stepped is None:
-                log.write({**line, "skipped": skipped})
-            elif log and stepped and (is_due or step % LOG_STEPS == 0):
-                line |= {
+            if tracker and stepped is None:
+                tracker.write(step, {**values, "skipped": skipped})
+            elif tracker and stepped and (is_due or step % LOG_STEPS == 0):
+                measured = {
                     "loss": stepped.loss,
                     "gradient_norm": stepped.gradient_norm,
                     "learning_rate": rate,
                 }
-                log.write({**line, **meter.read()})
-            if log and stepped and (is_due or stop or meter.due(REPORT_SECONDS)):
+                tracker.write(step, {**values, **measured, **meter.read()})
+            if tracker and stepped and (is_due or stop or meter.due(REPORT_SECONDS)):
                 speed = meter.tokens_per_second
                 told = Progress(step, rung.steps, stepped.loss, speed, time.time())
                 folder.write_progress(told)
@@ -243,28 +246,3 @@ def _rows_of(corpus: Corpus, rung: Rung, seed: int, step: int, parallel: Paralle
     """The rank's rows (b, T + 1) of the step's global batch."""
     sequences, rows = rung.batch_sequences, parallel.rows(rung.batch_sequences)
     return torch.from_numpy(corpus.batch(seed, step, sequences, rung.sequence_length + 1, rows))
-
-
-class _Log:
-    """metrics.jsonl, lines beyond the checkpoint dropped."""
-
-    def __init__(self, folder: RungFolder, start: int) -> None:
-        _truncate_metrics(folder.metrics, start)
-        self.path = folder.metrics
-
-    def write(self, line: dict[str, Any]) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def _truncate_metrics(path: Any, step: int) -> None:
-    """Drop lines beyond the checkpoint, and one cut short by a kill."""
-    kept = []
-    if path.is_file():
-        for line in path.read_text().splitlines():
-            try:
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-            except ValueError:
-                break
-    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -30,7 +30,7 @@ def run(
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
-        workers: Runs trained side by side; one a core by default.
+        workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
     """
     from ladder import pipeline, tables
     from ladder.config import load_config
@@ -62,6 +62,8 @@ def run(
 def plan(
     config: conf.Positional[str],
     set: conf.UseAppendAction[Names] = (),
+    mfu: float | None = None,
+    gpu: str | None = None,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
@@ -70,18 +72,32 @@ def plan(
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         set: Override a setting, KEY=VALUE; may be repeated.
+        mfu: Tell GPU-hours too, where training reaches this share of the GPU's peak, such as 0.4.
+        gpu: The GPU they are hours of, such as A100; H100 by default.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
     from ladder import tables
     from ladder.config import load_config
+    from ladder.hardware import USUAL_GPU, gpu_hours
     from ladder.plan import make_plan
 
     tables.check_out(out)
+    if gpu is not None and mfu is None:
+        raise InputError(f"--gpu {gpu}: tells hours together with --mfu, such as --mfu 0.4")
     planned = make_plan(load_config(config, set))
-    rungs = [r.describe() for r in planned.rungs]
-    targets = [r.describe() for r in planned.targets]
-    trunks = [{**r.describe(), "branches": r.branches} for r in planned.trunks]
+    hours: dict[str, float] = {}
+    ladder_hours = 0.0
+    if mfu is not None:
+        told = (*planned.trunks, *planned.rungs, *planned.targets)
+        hours = {r.name: gpu_hours(r, gpu or USUAL_GPU, mfu) for r in told}
+        ladder_hours = sum(hours[r.name] * r.share for r in (*planned.trunks, *planned.rungs))
+    rungs, targets, trunks = (
+        [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
+        for part in (planned.rungs, planned.targets, planned.trunks)
+    )
+    for row, trunk in zip(trunks, planned.trunks, strict=True):
+        row["branches"] = trunk.branches
     document = {
         "version": 1,
         "rungs": rungs,
@@ -89,6 +105,7 @@ def plan(
         "trunks": trunks,
         "ladder_flops": planned.ladder_flops,
         "separate_flops": planned.separate_flops,
+        **({"ladder_gpu_hours": ladder_hours} if hours else {}),
         "share_of_target": planned.share_of_target,
     }
     tables.emit(document, [*rungs, *targets], json, out)
@@ -97,7 +114,7 @@ def plan(
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
         "plan",
-        columns,
+        (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
                 r.name,
@@ -108,19 +125,26 @@ def plan(
                 f"{r.learning_rate:.4g}",
                 r.warmup_steps,
                 f"{r.steps:,}",
+                *((_hours(hours[r.name]),) if hours else ()),
             )
             for r in (*planned.trunks, *planned.rungs, *planned.targets)
         ],
     )
     print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
+    if mfu is not None:
+        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
     if planned.trunks:
         saved = 1 - planned.ladder_flops / planned.separate_flops
         print(
-            f"one trunk a size, from which its rungs branch: {saved:.1%} less than the "
+            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
             f"{planned.separate_flops:.3g} of separate runs"
         )
     for name, share in planned.share_of_target.items():
         print(f"by 6ND that is {share:.2%} of {name}")
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def train(
@@ -139,7 +163,7 @@ def train(
         rung: Name of one rung, such as 3K-1xC; may be repeated.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE; may be repeated.
-        workers: Runs trained side by side; one a core by default.
+        workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
             a rung as the config's section cluster says, and one for the report.

@@ -95,6 +95,29 @@ def test_plan_has_the_promised_shape(capsys: pytest.CaptureFixture[str]) -> None
     }
 
 
+def test_plan_tells_gpu_hours_only_at_a_stated_mfu(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = document(capsys, "plan", "quickstart")
+    plan = document(capsys, "plan", "quickstart", "--mfu", "0.4")
+    for row, without in zip(
+        plan["rungs"] + plan["targets"], plain["rungs"] + plain["targets"], strict=True
+    ):
+        assert row.pop("gpu_hours") > 0
+        assert row == without
+    hours = document(capsys, "plan", "quickstart", "--mfu", "0.4")["rungs"]
+    assert plan.pop("ladder_gpu_hours") == pytest.approx(sum(r["gpu_hours"] for r in hours))
+    assert plan == plain
+    sets = ("--set", "recipe.schedule=wsd", "--set", "ladder.sizes=[3K]")
+    trunk = document(capsys, "plan", "quickstart", *sets, "--mfu", "0.4")
+    separate = sum(row["gpu_hours"] for row in trunk["rungs"])
+    # What several rungs share counts once, of hours as of FLOPs.
+    saved = trunk["ladder_flops"] / trunk["separate_flops"]
+    assert saved < 1
+    assert trunk["ladder_gpu_hours"] / separate == pytest.approx(saved)
+    assert main(["plan", "olmo2", "--mfu", "0.4"]) == 0
+    assert "4,468 hours of one H100 at an MFU of 0.4" in capsys.readouterr().out
+    assert "together with --mfu" in fails(capsys, "plan", "quickstart", "--gpu", "A100")
+
+
 def test_predict_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(
         capsys, "predict", table, "--target", "7B:6.9e9:4T", "--target", "13B:13B:5e12"

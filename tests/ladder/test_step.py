@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional
 
 from ladder import step as stepping
-from ladder.config import Execution, Model, Recipe
 from ladder.model import build_model
 from ladder.optim import build_optimizers
 from ladder.parallel import Parallel
+from ladder.settings import Execution, Model, Recipe
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
 
