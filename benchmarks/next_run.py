@@ -84,14 +84,10 @@ Way = Callable[[Pool, tuple[str, ...], float, np.random.Generator], list[str]]
 """Pool, rungs trained, FLOPs left -> rungs to train, in order, or the first of them."""
 
 
-def planned(
-    criterion: str, draws: int = DRAWS, climb: bool = True, adaptive: bool = True
-) -> Way:
+def planned(criterion: str, draws: int = DRAWS, climb: bool = True, adaptive: bool = True) -> Way:
     """Ways that choose by a design; `adaptive` ones think again after every rung."""
 
-    def way(
-        pool: Pool, done: tuple[str, ...], left: float, _: np.random.Generator
-    ) -> list[str]:
+    def way(pool: Pool, done: tuple[str, ...], left: float, _: np.random.Generator) -> list[str]:
         rest = [c for n, c in pool.runs.items() if n not in done]
         table = pool.table[pool.table["run"].isin(done)]
         problem = Problem(table, pool.target, rest, draws=draws)
@@ -173,7 +169,9 @@ def curves(
 
 
 def show(
-    title: str, pools: Sequence[tuple[Pool, tuple[str, ...]]], ways: dict[str, Way],
+    title: str,
+    pools: Sequence[tuple[Pool, tuple[str, ...]]],
+    ways: dict[str, Way],
     shares: Sequence[float] = SHARES,
 ) -> dict[str, np.ndarray]:
     """Print both errors of every way at every share, means and standard errors over repeats."""
@@ -229,8 +227,10 @@ def synthetic(seed: int, tasks: int = 4, noise: float = 0.01) -> Pool:
     ]
     rows = []
     losses = np.array(
-        [[a * (n / 1e9) ** -x + b * (d / 1e11) ** -y + e for a, x, b, y, e in laws]
-         for _, _, n, d in rungs]
+        [
+            [a * (n / 1e9) ** -x + b * (d / 1e11) ** -y + e for a, x, b, y, e in laws]
+            for _, _, n, d in rungs
+        ]
     )
     # Half of the climb lies within the ladder's losses.
     links = [
@@ -246,10 +246,38 @@ def synthetic(seed: int, tasks: int = 4, noise: float = 0.01) -> Pool:
                 accuracy = 1 - 0.75 / (1 + np.exp(-slope * (loss - middle)))
                 if role == "ladder":
                     accuracy = generator.binomial(2000, accuracy) / 2000
-                rows.append((run, role, n, share * d, 6 * n * d, step, share == 1.0, f"t{i}",
-                             loss, "bits/byte", accuracy, 0.25, 2000))
-    columns = ("run", "role", "params", "tokens", "flops", "step", "final", "task", "loss",
-               "loss_unit", "accuracy", "chance", "instances")
+                rows.append(
+                    (
+                        run,
+                        role,
+                        n,
+                        share * d,
+                        6 * n * d,
+                        step,
+                        share == 1.0,
+                        f"t{i}",
+                        loss,
+                        "bits/byte",
+                        accuracy,
+                        0.25,
+                        2000,
+                    )
+                )
+    columns = (
+        "run",
+        "role",
+        "params",
+        "tokens",
+        "flops",
+        "step",
+        "final",
+        "task",
+        "loss",
+        "loss_unit",
+        "accuracy",
+        "chance",
+        "instances",
+    )
     return Pool(validate(pd.DataFrame(rows, columns=columns)), Target("target", 6.9e9, 4e12))
 
 

@@ -170,7 +170,10 @@ def believe(
     }
     exponents = _exponents(points, units)
     fits = _step1(
-        [[(r.params, r.tokens, r.loss / units[t].loss) for r in p.rungs] for t, p in points.items()],
+        [
+            [(r.params, r.tokens, r.loss / units[t].loss) for r in p.rungs]
+            for t, p in points.items()
+        ],
         [rung_weights(p.rungs, METHOD) for p in points.values()],
         next(iter(units.values())),
         exponents,
@@ -190,9 +193,7 @@ def believe(
     ]
 
 
-def _prior_belief(
-    unit: Unit, prior: Prior, draws: int, generator: np.random.Generator
-) -> Belief:
+def _prior_belief(unit: Unit, prior: Prior, draws: int, generator: np.random.Generator) -> Belief:
     empty = Belief(
         "prior",
         unit,
@@ -255,7 +256,7 @@ def _exponents(points: Mapping[str, TaskPoints], units: Mapping[str, Unit]) -> E
 
     From the mean log loss of all tasks over the runs that each of them measured.
     """
-    wide = _centred(*(p.mean for p in OWN.priors), CENTRE_SD, CENTRE_SD)
+    wide = _centred(OWN.priors[0].mean, OWN.priors[1].mean, CENTRE_SD, CENTRE_SD)
     runs = set.intersection(*({r.run for r in p.rungs} for p in points.values()))
     if not runs:
         return wide
@@ -272,11 +273,11 @@ def _exponents(points: Mapping[str, TaskPoints], units: Mapping[str, Unit]) -> E
         wide,
     )
     spread = np.sqrt(np.diag(np.array(found.covariance))) if found.covariance else [CENTRE_SD] * 5
-    pairs = [
-        (found.parameters[name], min(float(spread[LAW.names.index(name)]), CENTRE_SD))
+    alpha, beta = (
+        math.hypot(EXPONENT_SD, min(float(spread[LAW.names.index(name)]), CENTRE_SD))
         for name in ("alpha", "beta")
-    ]
-    return _centred(*(mean for mean, _ in pairs), *(math.hypot(EXPONENT_SD, sd) for _, sd in pairs))
+    )
+    return _centred(found.parameters["alpha"], found.parameters["beta"], alpha, beta)
 
 
 def _centred(alpha: float, beta: float, alpha_sd: float, beta_sd: float) -> Exponents:

@@ -84,16 +84,15 @@ def choose(criterion: Criterion, costs: Sequence[float], budget: float) -> tuple
     Two greedy sets, one by gain per cost and one by gain alone, are each improved by exchange; the
     better one is ordered by gain per cost, so that what is left out when the money ends early is
     what was worth least. Costs and budget are in one unit, such as FLOPs. Empty where nothing fits
-    the budget.
+    the budget, or helps.
     """
     price = np.asarray(costs, dtype=float)
     found = [
         exchange(criterion, price, budget, greedy(criterion, price, budget, per_cost))
         for per_cost in (True, False)
     ]
-    values = criterion(found)
-    best = found[int(values.argmin())]
-    return greedy(criterion, price, budget, True, within=best)
+    best = found[int(criterion(found).argmin())]
+    return greedy(criterion, price, budget, True, among=best)
 
 
 def greedy(
@@ -101,50 +100,73 @@ def greedy(
     costs: Array,
     budget: float,
     per_cost: bool,
-    within: Sequence[int] | None = None,
+    among: Sequence[int] | None = None,
+    begin: Sequence[int] = (),
 ) -> tuple[int, ...]:
-    """One candidate after the other, the greatest gain first, per cost or as it is.
+    """`begin`, then one candidate after the other, the greatest gain first, per cost or as it is.
 
-    Those that no longer fit are dropped; `within` names the candidates that may be taken.
+    Those that no longer fit are dropped; it ends where none of the rest helps. `among` names the
+    candidates that may be taken, by default all.
     """
-    chosen: list[int] = []
-    left = list(range(len(costs)) if within is None else within)
-    now = float(criterion([()])[0])
-    while left := [c for c in left if costs[[*chosen, c]].sum() <= budget]:
+    chosen = tuple(begin)
+    left = [c for c in (range(len(costs)) if among is None else among) if c not in chosen]
+    now = float(criterion([chosen])[0])
+    while left := [c for c in left if affordable(costs, budget, (*chosen, c))]:
         values = criterion([(*chosen, c) for c in left])
-        gain = (now - values) / costs[left] if per_cost else now - values
+        gain = now - values
+        worth = gain / costs[left] if per_cost else gain
         # Of equal gains the cheaper run.
-        best = min(range(len(left)), key=lambda i: (-gain[i], costs[left[i]]))
+        best = min(range(len(left)), key=lambda i: (-worth[i], costs[left[i]]))
+        if gain[best] <= ENOUGH * abs(now):
+            break
         now = float(values[best])
-        chosen.append(left.pop(best))
-    return tuple(chosen)
+        chosen = (*chosen, left.pop(best))
+    return chosen
 
 
 def exchange(
     criterion: Criterion, costs: Array, budget: float, chosen: Sequence[int]
 ) -> tuple[int, ...]:
-    """The set after every swap of one run for another, and every addition, that still helps."""
+    """The set after every exchange that still helps.
+
+    A run more, or one for another; where none of these helps, one dropped and the budget that this
+    frees spent greedily on the others.
+    """
     members = tuple(chosen)
+    everyone = range(len(costs))
     for _ in range(PASSES):
-        now = float(criterion([members])[0])
-        trials = _neighbours(costs, budget, members)
-        if not trials:
+        trials = [
+            trial
+            for out in (None, *members)
+            for c in everyone
+            if c not in members
+            and affordable(costs, budget, trial := (*(m for m in members if m != out), c))
+        ]
+        better = _better(criterion, members, trials)
+        if better is None:
+            refilled = []
+            for out in members:
+                rest = [c for c in everyone if c != out]
+                kept = [m for m in members if m != out]
+                refilled.append(greedy(criterion, costs, budget, True, rest, kept))
+            better = _better(criterion, members, refilled)
+        if better is None:
             break
-        values = criterion(trials)
-        best = int(values.argmin())
-        if values[best] >= now - ENOUGH * abs(now):
-            break
-        members = trials[best]
+        members = better
     return members
 
 
-def _neighbours(costs: Array, budget: float, members: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Every affordable set that differs by one run more, or one for another."""
-    outside = [c for c in range(len(costs)) if c not in members]
-    trials = []
-    for out in (None, *members):
-        kept = tuple(m for m in members if m != out)
-        room = budget - costs[list(kept)].sum()
-        fits = [c for c in outside if costs[c] <= room]
-        trials += [(*kept, c) for c in fits]
-    return [t for t in trials if costs[list(t)].sum() <= budget]
+def affordable(costs: Array, budget: float, members: Sequence[int]) -> bool:
+    """Whether a set costs no more than the budget."""
+    return float(costs[list(members)].sum()) <= budget
+
+
+def _better(
+    criterion: Criterion, members: tuple[int, ...], trials: Sequence[tuple[int, ...]]
+) -> tuple[int, ...] | None:
+    """The best of the sets, if it is better than the members."""
+    if not trials:
+        return None
+    values = criterion([members, *trials])
+    best = int(values[1:].argmin())
+    return trials[best] if values[best + 1] < values[0] - ENOUGH * abs(values[0]) else None

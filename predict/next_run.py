@@ -23,6 +23,9 @@ from predict.two_stage import TwoStage
 DRAWS = 16
 """Plausible parameters that the expected variance is averaged over (benchmarks/next_run.md)."""
 
+SAME = 0.01
+"""Logarithms of params and of tokens within which two runs are reruns (predict.points)."""
+
 MOST = 60
 """Candidates that are still chosen among in seconds."""
 
@@ -159,7 +162,7 @@ class Problem:
             points = self.points.get(belief.task)
             value = belief.values(*where)[which]
             base.append(belief.precision(points))
-            added.append([belief.information(c.params, c.tokens) for c in self.candidates])
+            added.append([self._information(belief, c) for c in self.candidates])
             gradient.append(belief.gradients(*where)[which][:, 0])
             climb.append(np.abs(value - belief.values(*runs)[which]))
             if points is not None:
@@ -178,6 +181,12 @@ class Problem:
             parameters_weight=widths.parameters,
             climb_weight=widths.climb,
         )
+
+    def _information(self, belief: Belief, candidate: Candidate) -> Array:
+        """What a candidate adds; nothing where it repeats a rung, whose weight it would share."""
+        found = belief.information(candidate.params, candidate.tokens)
+        points = self.points.get(belief.task)
+        return found if points is None or not repeated(candidate, points) else 0 * found
 
     def stage(self, run: Candidate | None, chosen: Sequence[int]) -> Stage:
         """What is expected after the chosen candidates."""
@@ -242,9 +251,7 @@ def next_runs(
     problem = Problem(observations, target, candidates, rungs, tasks, feature, draws, seed)
     _check_observed(problem)
     order = choose(problem.design.mean_variance, [c.flops for c in candidates], budget)
-    stages = [
-        problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)
-    ]
+    stages = [problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)]
     return NextRuns(
         target,
         budget,
@@ -253,6 +260,17 @@ def next_runs(
         problem.stage(None, range(len(candidates))),
         tuple(_notes(problem)),
     )
+
+
+def repeated(candidate: Candidate, points: TaskPoints) -> str:
+    """The rung of the candidate's params and tokens, within 1%; empty where there is none."""
+    for rung in points.rungs:
+        if (
+            abs(math.log(rung.params / candidate.params)) < SAME
+            and abs(math.log(rung.tokens / candidate.tokens)) < SAME
+        ):
+            return rung.run
+    return ""
 
 
 def _observed(
@@ -272,7 +290,9 @@ def _observed(
 
 
 def _first(rows: pd.DataFrame, column: str) -> float | None:
-    values = rows[column].dropna() if column in rows else ()
+    if column not in rows:
+        return None
+    values = rows[column].dropna()
     return float(values.iloc[0]) if len(values) else None
 
 
@@ -346,7 +366,8 @@ def _notes(problem: Problem) -> list[str]:
             "either term about a third of the loss, noise 1%, chance 25%)"
         ]
     notes = []
-    most = max(problem.points.values(), key=lambda p: len(p.rungs)).rungs
+    longest = max(problem.points.values(), key=lambda p: len(p.rungs))
+    most = longest.rungs
     needed = least_rungs(OWN)
     if len(most) < needed:
         notes.append(
@@ -355,9 +376,12 @@ def _notes(problem: Problem) -> list[str]:
         )
     for measure, seen, _ in _measures([(r.params, r.tokens) for r in most], problem.target)[:2]:
         if max(seen) < 1.1 * min(seen):
-            notes.append(
-                f"every rung has {seen[0]:.3g} {measure}: its exponent is the prior's"
-            )
+            notes.append(f"every rung has {seen[0]:.3g} {measure}: its exponent is the prior's")
+    reruns = {c.name: name for c in problem.candidates if (name := repeated(c, longest))}
+    notes += [
+        f"candidate {one} repeats run {other}, whose weight it would share: it adds nothing"
+        for one, other in reruns.items()
+    ]
     silent = [b.task for b in problem.beliefs if not b.has_accuracy]
     if silent and problem.accuracy is not None:
         notes.append(

@@ -30,6 +30,7 @@ NO_TORCH = (
     "ladder.commands",
     "ladder.commands.evaluating",
     "ladder.commands.importing",
+    "ladder.commands.next_run",
     "ladder.commands.options",
     "ladder.commands.predicting",
     "ladder.commands.running",

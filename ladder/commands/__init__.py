@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
+from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
 
@@ -21,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audit,
     "backtest": backtest,
     "noise": noise,
+    "next": next_run,
     "report": report,
 }
 """Every verb of the command line."""
