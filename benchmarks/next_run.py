@@ -94,7 +94,7 @@ def planned(criterion: str, draws: int = DRAWS, climb: bool = True, adaptive: bo
         design = problem.loss if criterion == "loss" else problem.design
         if not climb:
             object.__setattr__(design, "climb_weight", 0.0)
-        by = design.log_volume if criterion == "volume" else design.mean_variance
+        by = design.log_volume if criterion == "volume" else design.mean_error
         order = [rest[i].name for i in choose(by, [c.flops for c in rest], left)]
         return order[:1] if adaptive else order
 

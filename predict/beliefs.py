@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from predict.fit import Fit, fit
 from predict.laws import Array, get_law
@@ -52,6 +53,9 @@ DROP_SD = 0.1
 
 CHANCE = 0.25
 """Where the table does not say."""
+
+LINK_STARTS = 4
+"""Starts of step 2, whose prior leaves it one optimum."""
 
 LOWEST = np.array([-20.0, 0.02, -20.0, 0.02, 0.0, -1.0, 0.05, 0.5, 0.3])
 HIGHEST = np.array([20.0, 2.0, 20.0, 2.0, 5.0, -0.05, 5.0, 40.0, 1.0])
@@ -178,19 +182,25 @@ def believe(
         next(iter(units.values())),
         exponents,
     )
-    return [
-        _belief(
+    priors = {task: _joint_prior(exponents, about[task][0]) for task in points}
+    links = _step2(points, units, priors)
+    found = []
+    for (task, own), law_fit in zip(points.items(), fits, strict=True):
+        freedom = sum(rung_weights(own.rungs, METHOD)) - 4
+        link = (priors[task].mean[LAW.size :], (ACCURACY_NOISE, ACCURACY_NOISE))
+        theta, accuracy_noise = links.get(task, link)
+        plausible = Belief(
             task,
             units[task],
-            _joint_prior(exponents, about[task][0]),
-            law_fit,
-            points[task],
-            about[task][1],
-            draws,
-            generator,
+            np.concatenate((law_fit.theta, theta))[None],
+            np.diag(priors[task].sd ** -2.0),
+            float(np.clip(shrunk(law_fit.noise, freedom, NOISE), *NOISE_LIMITS)),
+            accuracy_noise,
+            has_accuracy=task in links,
+            instances=about[task][1],
         )
-        for task, law_fit in zip(points, fits, strict=True)
-    ]
+        found.append(_drawn(plausible, own, draws, generator))
+    return found
 
 
 def _prior_belief(unit: Unit, prior: Prior, draws: int, generator: np.random.Generator) -> Belief:
@@ -204,33 +214,6 @@ def _prior_belief(unit: Unit, prior: Prior, draws: int, generator: np.random.Gen
         has_accuracy=True,
     )
     return _drawn(empty, None, draws, generator)
-
-
-def _belief(
-    task: str,
-    unit: Unit,
-    prior: Prior,
-    step1: Fit,
-    points: TaskPoints,
-    instances: int | None,
-    draws: int,
-    generator: np.random.Generator,
-) -> Belief:
-    link, noise = prior.mean[LAW.size :], (ACCURACY_NOISE, ACCURACY_NOISE)
-    if len(points.link_loss):
-        link, noise = _step2(points, unit, prior)
-    weight = sum(rung_weights(points.rungs, METHOD))
-    plausible = Belief(
-        task,
-        unit,
-        np.concatenate((step1.theta, link))[None],
-        np.diag(prior.sd**-2.0),
-        float(np.clip(shrunk(step1.noise, weight - 4, NOISE), *NOISE_LIMITS)),
-        noise,
-        has_accuracy=bool(len(points.link_loss)),
-        instances=instances,
-    )
-    return _drawn(plausible, points, draws, generator)
 
 
 def _drawn(
@@ -314,38 +297,62 @@ def _step1(
     )
 
 
-def _step2(points: TaskPoints, unit: Unit, prior: Prior) -> tuple[Array, tuple[float, float]]:
-    """Step 2's most plausible parameters, and the noises of a checkpoint and of a run."""
-    pieces = len(TRAJECTORY)
+def _step2(
+    points: Mapping[str, TaskPoints], units: Mapping[str, Unit], priors: Mapping[str, Prior]
+) -> dict[str, tuple[Array, tuple[float, float]]]:
+    """Every task's step 2: its most plausible parameters, the noises of a checkpoint and a run."""
+    seen = {t: _pieces(p, units[t]) for t, p in points.items() if len(p.link_loss)}
+    # One fit takes one prior: tasks of one chance are fitted together.
+    alike: dict[float, list[str]] = {}
+    for task in seen:
+        alike.setdefault(float(priors[task].mean[LAW.size]), []).append(task)
+    noise = math.sqrt(2) * ACCURACY_NOISE
+    found = {}
+    for tasks in alike.values():
+        # The ideal point comes first, a padded point repeats it with no weight.
+        losses = padded([np.r_[0.0, seen[t][0]] for t in tasks])
+        accuracies = padded([np.r_[1.0, seen[t][1]] for t in tasks])
+        prior = priors[tasks[0]]
+        fits = fit(
+            LINK,
+            [np.nan_to_num(losses)],
+            np.nan_to_num(accuracies, nan=1.0),
+            Objective(),
+            weights=np.isfinite(losses).astype(float),
+            starts=LINK_STARTS,
+            noise=(noise, noise),
+            prior=Prior(prior.mean[LAW.size :], prior.sd[LAW.size :]),
+        )
+        for task, law_fit in zip(tasks, fits, strict=True):
+            found[task] = law_fit.theta, _noises(law_fit, *seen[task])
+    return found
+
+
+def _pieces(points: TaskPoints, unit: Unit) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Step 2's points, as many a run as TRAJECTORY has: mean losses, accuracies, and which run."""
     losses, accuracies, runs = [], [], []
     for run in np.unique(points.link_rung):
-        own = points.link_rung == run
-        for loss, accuracy in zip(
-            np.array_split(points.link_loss[own] / unit.loss, pieces),
-            np.array_split(points.link_accuracy[own], pieces),
-            strict=True,
-        ):
-            if len(loss):
-                losses.append(float(loss.mean()))
-                accuracies.append(float(accuracy.mean()))
-                runs.append(int(run))
-    noise = math.sqrt(2) * ACCURACY_NOISE
-    (found,) = fit(
-        LINK,
-        [np.array([[*losses, 0.0]])],
-        np.array([[*accuracies, 1.0]]),
-        Objective(),
-        noise=(noise, noise),
-        prior=Prior(prior.mean[LAW.size :], prior.sd[LAW.size :]),
+        own = np.flatnonzero(points.link_rung == run)
+        for piece in np.array_split(own, min(len(TRAJECTORY), len(own))):
+            losses.append(points.link_loss[piece].mean() / unit.loss)
+            accuracies.append(points.link_accuracy[piece].mean())
+            runs.append(run)
+    return np.array(losses), np.array(accuracies), np.array(runs)
+
+
+def _noises(
+    law_fit: Fit, losses: Array, accuracies: Array, runs: NDArray[np.intp]
+) -> tuple[float, float]:
+    """How far checkpoints lie from their run's mean residual, and those means from the law."""
+    left = accuracies - LINK.evaluate(law_fit.theta, [losses])[0]
+    names, which = np.unique(runs, return_inverse=True)
+    means = np.bincount(which, left) / np.bincount(which)
+    inside, between = len(left) - len(names), len(names) - LINK.size
+    own = _rms(left - means[which], inside)
+    return (
+        shrunk(own, inside, ACCURACY_NOISE),
+        shrunk(_rms(means, between), between, ACCURACY_NOISE),
     )
-    value, _ = LINK.evaluate(found.theta, [np.array(losses)])
-    left, which = np.array(accuracies) - value, np.array(runs)
-    means = np.array([left[which == run].mean() for run in dict.fromkeys(runs)])
-    inside = left - means[np.unique(which, return_inverse=True)[1]]
-    count = len(means)
-    own_noise = shrunk(_rms(inside, len(left) - count), len(left) - count, ACCURACY_NOISE)
-    common = shrunk(_rms(means, count - LINK.size), count - LINK.size, ACCURACY_NOISE)
-    return found.theta, (own_noise, common)
 
 
 def _rms(residuals: Array, freedom: int) -> float:

@@ -69,9 +69,12 @@ class Design:
             + (self.climb_weight * nearest) ** 2
         )
 
-    def mean_variance(self, sets: Sequence[Sequence[int]]) -> Array:
-        """The mean over the problems of `variance`, (S,): what `ladder next` makes small."""
-        return np.asarray(self.variance(sets).mean(axis=-1))
+    def mean_error(self, sets: Sequence[Sequence[int]]) -> Array:
+        """Mean over the problems of the root of `variance`, (S,): what `ladder next` makes small.
+
+        The root, so that one unlikely set of parameters with a huge variance does not rule.
+        """
+        return np.asarray(np.sqrt(self.variance(sets)).mean(axis=-1))
 
     def log_volume(self, sets: Sequence[Sequence[int]]) -> Array:
         """Minus the mean log determinant of the precision, (S,): small is D-optimal."""

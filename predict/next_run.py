@@ -203,8 +203,9 @@ class Problem:
         return Stage(run, float(sum(self.candidates[i].flops for i in chosen)), tuple(tasks))
 
     def _errors(self, design: Design, chosen: Sequence[int], tasks: int) -> Array:
-        """Each task's expected squared error, the mean over its draws."""
-        return np.asarray(design.variance([chosen])[0].reshape(tasks, -1).mean(axis=1))
+        """Each task's expected standard error, the mean over its draws."""
+        errors = np.sqrt(design.variance([chosen])[0])
+        return np.asarray(errors.reshape(tasks, -1).mean(axis=1))
 
     def _expected(self, belief: Belief, loss: float, accuracy: float | None) -> Expected:
         where = np.array([self.target.params]), np.array([self.target.tokens])
@@ -213,12 +214,12 @@ class Problem:
         top = max(points.rungs, key=lambda r: r.params * r.tokens) if points else None
         jitter = (top.loss_sd or 0.0) / top.loss if top else 0.0
         result = Expected(
-            belief.task, math.exp(log_loss), math.hypot(math.sqrt(loss), jitter), None, None, None
+            belief.task, math.exp(log_loss), math.hypot(loss, jitter), None, None, None
         )
         if accuracy is None:
             return result
         noise = sampling_noise(predicted, belief.instances, top.accuracy_sd if top else None)
-        error = math.hypot(math.sqrt(accuracy), noise)
+        error = math.hypot(accuracy, noise)
         bounds = interval(predicted, error, 0.0, 1.0)
         return Expected(
             belief.task,
@@ -250,7 +251,7 @@ def next_runs(
     _check(target, candidates, budget)
     problem = Problem(observations, target, candidates, rungs, tasks, feature, draws, seed)
     _check_observed(problem)
-    order = choose(problem.design.mean_variance, [c.flops for c in candidates], budget)
+    order = choose(problem.design.mean_error, [c.flops for c in candidates], budget)
     stages = [problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)]
     return NextRuns(
         target,
