@@ -1,20 +1,22 @@
-"""Compares ways to choose the next rung: the target's error against the FLOPs spent.
+"""Compares ways to choose the next rungs: the target's error against the FLOPs spent.
 
-    python benchmarks/next_run.py [FOLDER]
+    python benchmarks/next_run.py [FOLDER] [SECTION ...]
 
-FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder). Every repeat starts
-with three cheap rungs; a way of choosing then trains one rung after the other, from a pool whose
-results are known, until the budget, a share of the FLOPs of the whole pool, is spent. The default
-method is fitted to what was trained and predicts the target. Choices were made on synthetic ladders
-and on targets inside the ladder; 7B-4T and 13B-5T come last and choose nothing. Prints Markdown;
-benchmarks/next_run.md holds a run.
+FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder); the sections are
+synthetic, variants, inside and targets, by default all. Every repeat starts with three cheap rungs;
+a way of choosing then trains others, from a pool whose results are known, until the budget, a share
+of the FLOPs of the whole pool, is spent. The default method is fitted to what was trained and
+predicts the target. Everything was chosen on synthetic ladders of seeds that do not appear here
+(100 to 104); 7B-4T and 13B-5T come last and choose nothing. Prints Markdown; benchmarks/next_run.md
+holds a run.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +27,18 @@ from evaluation.records import validate
 from evaluation.sources import import_olmo_ladder
 from predict import Target, TwoStage
 from predict.audit import audit
-from predict.design import choose
+from predict.design import choose, greedy
 from predict.next_run import DRAWS, Candidate, Problem
 
-SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-STARTS = 8
-SEEDS = 24
+SHARES = (0.03, 0.1, 0.3)
+STARTS = 6
+SEEDS = 16
+START = ("50M-1xC", "50M-2xC", "100M-1xC")
+"""Of the synthetic ladders."""
+
+Set = frozenset[str]
+Errors = tuple[float, float]
+"""Of the accuracy and of the log loss, means over tasks."""
 
 
 @dataclass
@@ -38,11 +46,14 @@ class Pool:
     """Rungs with known results, and a target to be predicted from some of them."""
 
     table: pd.DataFrame
-    """Rows of the rungs, role ladder, and of the target, role target."""
+    """Rows of the rungs, role ladder, and of one target or more, role target."""
     target: Target
     cheap: float = 0.011
     """Share of the pool's FLOPs that a rung of a start may cost."""
-    errors: dict[frozenset[str], tuple[float, float]] = field(default_factory=dict)
+    errors: dict[tuple[str, Set], Errors] = field(default_factory=dict)
+    """By target and rungs, as each is fitted once."""
+    expected: dict[Set, Errors] = field(default_factory=dict)
+    """Mean absolute errors that `ladder next` expected before it trained them, by rungs."""
 
     def __post_init__(self) -> None:
         rungs = self.table[(self.table["role"] == "ladder") & self.table["final"]]
@@ -53,19 +64,30 @@ class Pool:
         }
         self.total = sum(c.flops for c in self.runs.values())
 
-    def cost(self, names: Sequence[str] | frozenset[str]) -> float:
+    def cost(self, names: Sequence[str] | Set) -> float:
         """FLOPs of some rungs."""
         return sum(self.runs[n].flops for n in names)
 
-    def error(self, names: Sequence[str] | frozenset[str]) -> tuple[float, float]:
-        """Mean absolute error over the tasks of these rungs' fit: accuracy, log loss."""
-        key = frozenset(names)
+    def error(self, names: Sequence[str] | Set) -> Errors:
+        """Mean absolute errors of the target by these rungs' fit."""
+        key = (self.target.name, frozenset(names))
         if key not in self.errors:
-            kept = self.table[self.table["run"].isin([*key, self.target.name])]
+            table = self.table
+            kept = table[table["run"].isin(list(names)) | (table["role"] == "target")]
             found = audit(TwoStage().fit(kept), kept).rows
-            accuracy = [abs(r.error) for r in found if r.error is not None]
-            loss = [abs(np.log(r.prediction.loss_predicted / r.loss_actual)) for r in found]
-            self.errors[key] = float(np.mean(accuracy)), float(np.mean(loss))
+            for target in kept.loc[kept["role"] == "target", "run"].unique():
+                own = [r for r in found if r.prediction.target == target]
+                self.errors[target, key[1]] = (
+                    float(np.mean([abs(r.error) for r in own if r.error is not None])),
+                    float(
+                        np.mean(
+                            [
+                                abs(math.log(r.prediction.loss_predicted / r.loss_actual))
+                                for r in own
+                            ]
+                        )
+                    ),
+                )
         return self.errors[key]
 
     def starts(self, count: int) -> list[tuple[str, ...]]:
@@ -73,7 +95,7 @@ class Pool:
         cheap = [n for n, c in self.runs.items() if c.flops <= self.cheap * self.total]
         generator, found = np.random.default_rng(0), []
         while len(found) < count:
-            drawn = tuple(sorted(generator.choice(cheap, 3, replace=False)))
+            drawn = tuple(sorted(map(str, generator.choice(cheap, 3, replace=False))))
             sizes = {self.runs[n].params for n in drawn}
             if len(sizes) > 1 and drawn not in found:
                 found.append(drawn)
@@ -81,22 +103,41 @@ class Pool:
 
 
 Way = Callable[[Pool, tuple[str, ...], float, np.random.Generator], list[str]]
-"""Pool, rungs trained, FLOPs left -> rungs to train, in order, or the first of them."""
+"""Pool, rungs trained, FLOPs left -> rungs to train, in order."""
 
 
-def planned(criterion: str, draws: int = DRAWS, climb: bool = True, adaptive: bool = True) -> Way:
-    """Ways that choose by a design; `adaptive` ones think again after every rung."""
+def planned(
+    criterion: str = "error",
+    draws: int = DRAWS,
+    climb: bool = True,
+    search: str = "exchange",
+    adaptive: bool = False,
+) -> Way:
+    """Ways that choose by a design; an adaptive one thinks again after every rung."""
 
     def way(pool: Pool, done: tuple[str, ...], left: float, _: np.random.Generator) -> list[str]:
         rest = [c for n, c in pool.runs.items() if n not in done]
-        table = pool.table[pool.table["run"].isin(done)]
-        problem = Problem(table, pool.target, rest, draws=draws)
+        problem = Problem(pool.table[pool.table["run"].isin(done)], pool.target, rest, draws=draws)
         design = problem.loss if criterion == "loss" else problem.design
-        if not climb:
-            object.__setattr__(design, "climb_weight", 0.0)
-        by = design.log_volume if criterion == "volume" else design.mean_error
-        order = [rest[i].name for i in choose(by, [c.flops for c in rest], left)]
-        return order[:1] if adaptive else order
+        design = design if climb else replace(design, climb_weight=0.0)
+        measures = {
+            "volume": design.log_volume,
+            "variance": lambda sets: design.variance(sets).mean(axis=-1),
+        }
+        by = measures.get(criterion, design.mean_error)
+        costs = [c.flops for c in rest]
+        if search == "exchange":
+            order = choose(by, costs, left)
+        else:
+            order = greedy(by, np.array(costs), left, per_cost=True)
+        stage = problem.stage(None, order)
+        trained = frozenset((*done, *(rest[i].name for i in order)))
+        # The mean of a normal error's size is .8 of its standard deviation.
+        share = math.sqrt(2 / math.pi)
+        about = share * (stage.accuracy_sd or 0), share * stage.loss_sd
+        pool.expected.setdefault(trained, about)
+        names = [rest[i].name for i in order]
+        return names[:1] if adaptive else names
 
     return way
 
@@ -105,8 +146,7 @@ def shuffled(
     pool: Pool, done: tuple[str, ...], left: float, generator: np.random.Generator
 ) -> list[str]:
     """Any order."""
-    rest = [n for n in pool.runs if n not in done]
-    return list(generator.permutation(rest))
+    return [str(n) for n in generator.permutation([n for n in pool.runs if n not in done])]
 
 
 def cheapest(pool: Pool, done: tuple[str, ...], left: float, _: np.random.Generator) -> list[str]:
@@ -120,89 +160,80 @@ def dearest(pool: Pool, done: tuple[str, ...], left: float, _: np.random.Generat
 
 
 WAYS: dict[str, Way] = {
-    "next": planned("variance"),
+    "next": planned(),
     "random": shuffled,
     "cheapest first": cheapest,
     "dearest first": dearest,
     "D-optimal": planned("volume"),
 }
 VARIANTS: dict[str, Way] = {
-    "next": planned("variance"),
-    "next, planned once": planned("variance", adaptive=False),
-    "next, one draw": planned("variance", draws=1),
-    "next, four draws": planned("variance", draws=4),
-    "next, parameters alone": planned("variance", climb=False),
-    "next, by the loss": planned("loss"),
+    "next": planned(),
+    "thinking again after every rung": planned(adaptive=True),
+    "greedy by gain per FLOP alone": planned(search="greedy"),
+    "one draw": planned(draws=1),
+    "by the mean variance": planned("variance"),
+    "without the climb": planned(climb=False),
+    "by the loss": planned("loss"),
 }
 
 
 def spend(
     pool: Pool, way: Way, start: tuple[str, ...], budget: float, generator: np.random.Generator
-) -> tuple[str, ...]:
+) -> Set:
     """The rungs trained when the budget is spent, the start among them."""
     done = start
     while True:
         left = budget - pool.cost(done)
-        if not any(c.flops <= left for n, c in pool.runs.items() if n not in done):
-            return done
-        for name in way(pool, done, left, generator):
-            if pool.cost((*done, name)) <= budget:
-                done = (*done, name)
+        rest = [c for n, c in pool.runs.items() if n not in done]
+        before = done
+        if any(c.flops <= left for c in rest):
+            for name in way(pool, done, left, generator):
+                if pool.cost((*done, name)) <= budget:
+                    done = (*done, name)
+        if done == before:
+            return frozenset(done)
 
 
-def curves(
-    pools: Sequence[tuple[Pool, tuple[str, ...]]], ways: dict[str, Way], shares: Sequence[float]
-) -> dict[str, np.ndarray]:
-    """Errors by way, (repeats, shares, 2), of pools each with a start."""
-    found: dict[str, np.ndarray] = {}
-    for name, way in ways.items():
-        rows = []
-        for repeat, (pool, start) in enumerate(pools):
-            row = []
-            for share in shares:
-                generator = np.random.default_rng(repeat)
-                budget = max(share * pool.total, pool.cost(start))
-                row.append(pool.error(spend(pool, way, start, budget, generator)))
-            rows.append(row)
-        found[name] = np.array(rows)
-    return found
+Repeats = Sequence[tuple[Pool, tuple[str, ...]]]
 
 
-def show(
-    title: str,
-    pools: Sequence[tuple[Pool, tuple[str, ...]]],
-    ways: dict[str, Way],
-    shares: Sequence[float] = SHARES,
-) -> dict[str, np.ndarray]:
+def show(title: str, repeats: Repeats, ways: dict[str, Way], shares: Sequence[float]) -> None:
     """Print both errors of every way at every share, means and standard errors over repeats."""
-    found = curves(pools, ways, shares)
-    whole = np.array([pool.error(frozenset(pool.runs)) for pool, _ in pools])
-    print(f"\n## {title}\n\n{len(pools)} repeats; mean +- standard error over them.")
+    found = {name: np.zeros((len(repeats), len(shares), 2)) for name in ways}
+    expected = np.full((len(repeats), len(shares), 2), np.nan)
+    for i, (pool, start) in enumerate(repeats):
+        for name, way in ways.items():
+            for j, share in enumerate(shares):
+                budget = max(share * pool.total, pool.cost(start))
+                chosen = spend(pool, way, start, budget, np.random.default_rng(i))
+                found[name][i, j] = pool.error(chosen)
+                if name == "next":
+                    expected[i, j] = pool.expected.get(chosen, (np.nan, np.nan))
+    whole = np.array([pool.error(frozenset(pool.runs)) for pool, _ in repeats])
+    print(f"\n## {title}\n\n{len(repeats)} repeats; mean +- standard error over them.")
+    rows = {**found, "what next expected": expected}
     for index, name in enumerate(("accuracy, points", "loss, %")):
-        print(f"\n| {name} | " + " | ".join(f"{s:.0%}" for s in shares) + " | all |")
+        print(f"\n| {name} | " + " | ".join(f"{s:.0%}" for s in shares) + " | all rungs |")
         print("| --- " * (len(shares) + 2) + "|")
-        for way, errors in found.items():
-            cells = [_cell(errors[:, i, index]) for i in range(len(shares))]
-            print(f"| {way} | " + " | ".join(cells) + f" | {_cell(whole[:, index])} |", flush=True)
-    if 0.1 in shares:
-        tenth = shares.index(0.1)
-        print("\n| at a tenth, error over that with all rungs | accuracy | loss | within 20% |")
-        print("| --- " * 4 + "|")
-        for way, errors in found.items():
-            ratio = errors[:, tenth].mean(axis=0) / whole.mean(axis=0)
-            verdict = ["yes" if r <= 1.2 else "no" for r in ratio]
-            print(f"| {way} | {ratio[0]:.2f} | {ratio[1]:.2f} | {', '.join(verdict)} |")
-        print("\n| at a tenth, next less | accuracy, points | loss, % |\n" + "| --- " * 3 + "|")
-        first = next(iter(found))
-        for way, errors in found.items():
-            if way != first:
-                paired = found[first][:, tenth] - errors[:, tenth]
-                print(f"| {way} | {_cell(paired[:, 0])} | {_cell(paired[:, 1])} |", flush=True)
-    return found
+        for way, errors in rows.items():
+            cells = [_cell(errors[:, j, index]) for j in range(len(shares))]
+            last = "" if way == "what next expected" else _cell(whole[:, index])
+            print(f"| {way} | " + " | ".join(cells) + f" | {last} |")
+    tenth = shares.index(0.1)
+    print("\n| at a tenth | accuracy over that of all rungs | loss | within 20% | next less it |")
+    print("| --- " * 5 + "|")
+    for way, errors in found.items():
+        ratio = errors[:, tenth].mean(axis=0) / whole.mean(axis=0)
+        verdict = ", ".join("yes" if r <= 1.2 else "no" for r in ratio)
+        paired = "" if way == "next" else _cell((found["next"] - errors)[:, tenth, 0])
+        print(f"| {way} | {ratio[0]:.2f} | {ratio[1]:.2f} | {verdict} | {paired} |", flush=True)
 
 
 def _cell(values: np.ndarray) -> str:
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ""
+    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
     return f"{100 * values.mean():.2f} +- {100 * error:.2f}"
 
 
@@ -281,36 +312,51 @@ def synthetic(seed: int, tasks: int = 4, noise: float = 0.01) -> Pool:
     return Pool(validate(pd.DataFrame(rows, columns=columns)), Target("target", 6.9e9, 4e12))
 
 
-def published(table: pd.DataFrame, target: str, sizes: Sequence[str], cheap: float = 0.011) -> Pool:
-    """A target of the published logs, and the rungs of some sizes as its pool."""
+def published(
+    table: pd.DataFrame, targets: Sequence[str], sizes: Sequence[str], cheap: float
+) -> list[Pool]:
+    """Targets of the published logs, each with the rungs of some sizes as its pool."""
     names = [f"{size}-{m}xC" for size in sizes for m in (1, 2, 5, 10)]
-    rows = table[table["run"].isin([*names, target]) & table["task"].isin(PAPER)]
-    rows = rows.assign(role=np.where(rows["run"] == target, "target", "ladder"))
-    last = rows[rows["run"] == target].iloc[-1]
-    end = Target(target, float(last["params"]), float(last["tokens"]))
-    return Pool(rows.reset_index(drop=True), end, cheap)
+    rows = table[table["run"].isin([*names, *targets]) & table["task"].isin(PAPER)]
+    rows = rows.assign(role=np.where(rows["run"].isin(targets), "target", "ladder"))
+    rows = rows.reset_index(drop=True)
+    errors: dict[tuple[str, Set], Errors] = {}
+    pools = []
+    for name in targets:
+        last = rows[rows["run"] == name].iloc[-1]
+        target = Target(name, float(last["params"]), float(last["tokens"]))
+        pools.append(Pool(rows, target, cheap, errors))
+    return pools
 
 
-def repeated(pool: Pool, count: int = STARTS) -> list[tuple[Pool, tuple[str, ...]]]:
-    """The pool with each of its starts."""
-    return [(pool, start) for start in pool.starts(count)]
-
-
-def main(folder: Path) -> None:
-    """Print everything."""
-    print("`python benchmarks/next_run.py`")
-    made = [synthetic(seed) for seed in range(SEEDS)]
-    show("Synthetic ladders", [(p, p.starts(1)[0]) for p in made], WAYS)
-    show("Variants, synthetic ladders", [(p, p.starts(1)[0]) for p in made], VARIANTS, (0.02, 0.1))
+def main(folder: Path, sections: Sequence[str]) -> None:
+    """Print the sections."""
+    print("`python benchmarks/next_run.py`", flush=True)
+    if "synthetic" in sections:
+        show("Synthetic ladders", [(synthetic(s), START) for s in range(SEEDS)], WAYS, SHARES)
+    if "variants" in sections:
+        made = [(synthetic(s), START) for s in range(SEEDS // 2)]
+        show("Variants, on half of the synthetic ladders", made, VARIANTS, (0.1,))
+    if not {"inside", "targets"} & set(sections):
+        return
     table = import_olmo_ladder(folder).observations
     small, whole = ("190M", "370M", "760M"), ("190M", "370M", "760M", "1B")
-    for target, sizes, cheap in (("1B-10xC", small, 0.03), ("3B-10xC", whole, 0.011)):
-        pool = published(table, target, sizes, cheap)
-        show(f"Inside the ladder, {target} from {', '.join(sizes)}", repeated(pool), WAYS)
-    for target in ("7B-4T", "13B-5T"):
-        show(f"{target} from the 16 rungs", repeated(published(table, target, whole)), WAYS)
+    if "inside" in sections:
+        for target, sizes, cheap in (("1B-10xC", small, 0.03), ("3B-10xC", whole, 0.011)):
+            for pool in published(table, [target], sizes, cheap):
+                repeats = [(pool, start) for start in pool.starts(STARTS)]
+                show(f"Inside the ladder: {target} from {', '.join(sizes)}", repeats, WAYS, SHARES)
+    if "targets" in sections:
+        for pool in published(table, ["7B-4T", "13B-5T"], whole, 0.011):
+            repeats = [(pool, start) for start in pool.starts(STARTS)]
+            show(f"{pool.target.name} from the 16 rungs", repeats, WAYS, SHARES)
 
+
+SECTIONS = ("synthetic", "variants", "inside", "targets")
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parent
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else here.parent.parent / "shared/olmo-ladder")
+    given = [a for a in sys.argv[1:] if a in SECTIONS]
+    folders = [a for a in sys.argv[1:] if a not in SECTIONS]
+    default = here.parent.parent / "shared/olmo-ladder"
+    main(Path(folders[0]) if folders else default, given or SECTIONS)
