@@ -3,10 +3,10 @@
     python benchmarks/next_run.py [FOLDER] [SECTION ...]
 
 FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder); the sections are
-synthetic, variants, inside and targets, by default all. Every repeat starts with three cheap rungs;
-a way of choosing then trains others, from a pool whose results are known, until the budget, a share
-of the FLOPs of the whole pool, is spent. The default method is fitted to what was trained and
-predicts the target. Everything was chosen on synthetic ladders of seeds that do not appear here
+synthetic, variants, beliefs, inside and targets, by default all. Every repeat starts with three
+cheap rungs; a way of choosing then trains others, from a pool whose results are known, until the
+budget, a share of the FLOPs of the whole pool, is spent. The default method is fitted to what was
+trained and predicts the target. Everything was chosen on synthetic ladders of seeds that do not appear here
 (100 to 104); 7B-4T and 13B-5T come last and choose nothing. Prints Markdown; benchmarks/next_run.md
 holds a run.
 """
@@ -27,6 +27,7 @@ from evaluation.records import validate
 from evaluation.sources import import_olmo_ladder
 from predict import Target, TwoStage
 from predict.audit import audit
+from predict.beliefs import LAW, LINK
 from predict.design import choose, greedy
 from predict.next_run import DRAWS, Candidate, Problem
 
@@ -329,6 +330,25 @@ def published(
     return pools
 
 
+def show_beliefs(pool: Pool) -> None:
+    """Print what priors and noises are measured against: the eight tasks, fitted to every rung."""
+    found = Problem(pool.table, pool.target, [Candidate("any", 3.2e9, 1e11, 1e21)], draws=1).beliefs
+    theta = np.stack([b.draws[0] for b in found])
+    names = [*(f"step 1, {n}" for n in LAW.names), *(f"step 2, {n}" for n in LINK.names)]
+    columns = dict(zip(names, theta.T, strict=True))
+    columns["noise of a rung's loss"] = np.array([b.noise for b in found])
+    columns["noise of a checkpoint's accuracy"] = np.array([b.accuracy_noise[0] for b in found])
+    columns["noise common to a run's checkpoints"] = np.array([b.accuracy_noise[1] for b in found])
+    print(
+        "\n## What the priors stand for\n\nOver the eight tasks, all 16 rungs, in units of each "
+        "task's and the ladder's geometric means.\n\n| | least | median | greatest |"
+    )
+    print("| --- " * 4 + "|")
+    for name, values in columns.items():
+        row = (values.min(), np.median(values), values.max())
+        print(f"| {name} | " + " | ".join(f"{v:.3f}" for v in row) + " |")
+
+
 def main(folder: Path, sections: Sequence[str]) -> None:
     """Print the sections."""
     print("`python benchmarks/next_run.py`", flush=True)
@@ -337,10 +357,12 @@ def main(folder: Path, sections: Sequence[str]) -> None:
     if "variants" in sections:
         made = [(synthetic(s), START) for s in range(SEEDS // 2)]
         show("Variants, on half of the synthetic ladders", made, VARIANTS, (0.1,))
-    if not {"inside", "targets"} & set(sections):
+    if not {"beliefs", "inside", "targets"} & set(sections):
         return
     table = import_olmo_ladder(folder).observations
     small, whole = ("190M", "370M", "760M"), ("190M", "370M", "760M", "1B")
+    if "beliefs" in sections:
+        show_beliefs(published(table, ["3B-10xC"], whole, 0.011)[0])
     if "inside" in sections:
         for target, sizes, cheap in (("1B-10xC", small, 0.03), ("3B-10xC", whole, 0.011)):
             for pool in published(table, [target], sizes, cheap):
@@ -352,7 +374,7 @@ def main(folder: Path, sections: Sequence[str]) -> None:
             show(f"{pool.target.name} from the 16 rungs", repeats, WAYS, SHARES)
 
 
-SECTIONS = ("synthetic", "variants", "inside", "targets")
+SECTIONS = ("synthetic", "variants", "beliefs", "inside", "targets")
 
 if __name__ == "__main__":
     here = Path(__file__).resolve().parent

@@ -23,14 +23,14 @@ LAW, LINK = get_law(OWN.law), get_law(str(OWN.link))
 
 NOISE = 0.01
 """A rung's relative noise about step 1, before residuals say otherwise; of the published ladder's
-eight tasks it is .005 to .021 (benchmarks/next_run.md)."""
+eight tasks it is .006 to .018 (benchmarks/next_run.md)."""
 
 NOISE_LIMITS = OWN.noise or (0.002, 0.05)
 """Least and greatest, as in the default method."""
 
 ACCURACY_NOISE = 0.01
 """A checkpoint's distance from step 2, in accuracy, before residuals say otherwise; as much again
-is common to a run's checkpoints."""
+is common to a run's checkpoints. On the published ladder .003 to .007, and .005 to .010."""
 
 PRIOR_POINTS = 4.0
 """Residuals that the noises before count for."""
@@ -47,7 +47,7 @@ theirs: each term about a third of the loss, uncertain by a factor of e."""
 
 PRIOR_LINK = {"L0": (0.9, 0.3), "k": (5.0, 3.0), "b": (1.0, 0.05)}
 """Mean and SD of step 2's parameters in the same unit of loss; `a` is chance - 1, SD 0.1. Of the
-published ladder's eight tasks L0 is .60 to .97, k 3.4 to 9.8 (benchmarks/next_run.md)."""
+published ladder's eight tasks L0 is .56 to .90, k 3.3 to 10.8 (benchmarks/next_run.md)."""
 
 DROP_SD = 0.1
 

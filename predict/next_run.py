@@ -314,7 +314,9 @@ def _check(target: Target, candidates: Sequence[Candidate], budget: float) -> No
                 "FLOPs by 6ND); leave it out, or train the target"
             )
     cheapest = min(candidates, key=lambda c: c.flops)
-    if not budget >= cheapest.flops:
+    if not math.isfinite(budget):
+        raise InputError(f"budget {budget}: is not a number of FLOPs")
+    if budget < cheapest.flops:
         raise InputError(
             f"budget {budget:.3g} FLOPs: the cheapest candidate, {cheapest.name}, costs "
             f"{cheapest.flops:.3g}; raise the budget or add a cheaper candidate"

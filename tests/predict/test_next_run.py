@@ -125,7 +125,8 @@ def test_the_climb_from_the_nearest_run_counts() -> None:
     ("changed", "message"),
     [
         ({"budget": 1e18}, "budget 1e.18 FLOPs: the cheapest candidate, 760M-1xC, costs 6.93e.19"),
-        ({"budget": float("nan")}, "the cheapest candidate"),
+        ({"budget": float("nan")}, "budget nan: is not a number of FLOPs"),
+        ({"budget": float("inf")}, "budget inf: is not a number of FLOPs"),
         ({"candidates": []}, "no candidate run; name one with --candidate"),
         ({"candidates": [GRID[0], GRID[0]]}, "760M-1xC: is given twice"),
         (
