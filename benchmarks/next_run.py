@@ -6,9 +6,9 @@ FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder); th
 synthetic, variants, beliefs, inside and targets, by default all. Every repeat starts with three
 cheap rungs; a way of choosing then trains others, from a pool whose results are known, until the
 budget, a share of the FLOPs of the whole pool, is spent. The default method is fitted to what was
-trained and predicts the target. Everything was chosen on synthetic ladders of seeds that do not appear here
-(100 to 104); 7B-4T and 13B-5T come last and choose nothing. Prints Markdown; benchmarks/next_run.md
-holds a run.
+trained and predicts the target. Everything was chosen on synthetic ladders of seeds that do not
+appear here (100 to 104); 7B-4T and 13B-5T come last and choose nothing. Prints Markdown;
+benchmarks/next_run.md holds a run.
 """
 
 from __future__ import annotations
