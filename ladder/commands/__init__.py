@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
@@ -22,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audit,
     "backtest": backtest,
     "noise": noise,
+    "allocate": allocate,
     "next": next_run,
     "report": report,
 }

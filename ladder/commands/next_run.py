@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_run, parse_target
+from ladder.commands.options import Flag, Names, parse_count, parse_run, parse_target
 
 if TYPE_CHECKING:
     from predict.next_run import Candidate, NextRuns, Stage
@@ -52,7 +52,8 @@ def next_run(
     tables.check_out(out, observations)
     if target is None:
         raise InputError("--target: is missing; name the model to predict, NAME:PARAMS:TOKENS")
-    if budget is None:
+    flops = parse_count(budget, "--budget")
+    if flops is None:
         raise InputError("--budget: is missing; give the FLOPs to spend, such as 1e21")
     table = None if observations is None else read_observations(observations)
     trained = set() if table is None else set(table.loc[table["final"], "run"])
@@ -60,7 +61,7 @@ def next_run(
         table,
         parse_target(target),
         [*_named(candidate), *_planned(config, trained)],
-        _flops(budget),
+        flops,
         rungs,
         tasks,
         feature,
@@ -95,18 +96,6 @@ def _planned(config: str | None, trained: set[str]) -> list[Candidate]:
     if not left:
         raise InputError(f"--config {config}: every rung is in the observations already")
     return left
-
-
-def _flops(text: str) -> float:
-    from evaluation.tabular import count
-
-    try:
-        value = count(text)
-    except ValueError:
-        value = float("nan")
-    if not 0 < value < float("inf"):
-        raise InputError(f"--budget {text}: is not a count of FLOPs above 0, such as 1e21")
-    return value
 
 
 def _show(found: NextRuns) -> None:

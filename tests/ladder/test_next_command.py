@@ -74,7 +74,7 @@ def test_without_a_table_the_prior_chooses_and_says_so(capsys: pytest.CaptureFix
     [
         ((*RUNS, "--budget", "2e21"), "--target: is missing"),
         ((*TARGET, *RUNS), "--budget: is missing"),
-        ((*TARGET, *RUNS, "--budget", "much"), "--budget much: is not a count of FLOPs"),
+        ((*TARGET, *RUNS, "--budget", "much"), "--budget much: 'much' is not a count above 0"),
         ((*TARGET, *RUNS, "--budget", "1e18"), "the cheapest candidate, 760M-1xC, costs"),
         ((*TARGET, "--budget", "2e21"), "no candidate run"),
         ((*TARGET, "--candidate", "x:1e9", "--budget", "2e21"), "--candidate x:1e9: must read"),
