@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,18 @@ class Design:
     climb_weight: float = 0.0
     """Weight of the distance that the law's form is trusted over (predict.methods.Widths.climb)."""
 
+    def of(self, rows: Sequence[int]) -> Design:
+        """The design of some of the problems, by index."""
+        kept = list(rows)
+        return replace(
+            self,
+            base=self.base[kept],
+            added=self.added[:, kept],
+            target=self.target[kept],
+            climb_now=self.climb_now[kept],
+            climb=self.climb[:, kept],
+        )
+
     def precision(self, sets: Sequence[Sequence[int]]) -> Array:
         """Precision of the parameters after each set, (S, K, p, p)."""
         chosen = np.zeros((len(sets), len(self.added)))
@@ -70,7 +82,7 @@ class Design:
         )
 
     def mean_error(self, sets: Sequence[Sequence[int]]) -> Array:
-        """Mean over the problems of the root of `variance`, (S,): what `ladder next` makes small.
+        """Mean over the problems of the root of `variance`, (S,).
 
         The root, so that one unlikely set of parameters with a huge variance does not rule.
         """

@@ -145,13 +145,22 @@ class Problem:
         designs = [(c.params, c.tokens) for c in candidates]
         self.beliefs = believe(self.points, about, designs, draws, seed)
         scored = [b for b in self.beliefs if b.has_accuracy]
+        self.designs: tuple[Design, ...]
         self.loss = self._design(self.beliefs, 0)
         self.accuracy = self._design(scored, 1) if scored else None
+        self.designs = (self.loss,)
+        if self.accuracy is not None:
+            counted = np.repeat([b.has_accuracy for b in self.beliefs], draws)
+            self.designs = (self.loss.of(np.flatnonzero(counted).tolist()), self.accuracy)
 
-    @property
-    def design(self) -> Design:
-        """What is chosen by: the accuracy, or the log loss where no task has one."""
-        return self.loss if self.accuracy is None else self.accuracy
+    def expected(self, sets: Sequence[Sequence[int]]) -> Array:
+        """What is to be small after each set of candidates, (S,): 1 without any.
+
+        The mean standard error of the log loss over that without a run, and, where tasks have an
+        accuracy, the mean with that of the accuracy; other tasks then do not count.
+        """
+        parts = [d.mean_error(sets) / d.mean_error([()]) for d in self.designs]
+        return np.asarray(np.mean(parts, axis=0))
 
     def _design(self, beliefs: Sequence[Belief], which: int) -> Design:
         """The design of the log loss (0) or the accuracy (1) of these tasks, draws within tasks."""
@@ -251,7 +260,7 @@ def next_runs(
     _check(target, candidates, budget)
     problem = Problem(observations, target, candidates, rungs, tasks, feature, draws, seed)
     _check_observed(problem)
-    order = choose(problem.design.mean_error, [c.flops for c in candidates], budget)
+    order = choose(problem.expected, [c.flops for c in candidates], budget)
     stages = [problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)]
     return NextRuns(
         target,

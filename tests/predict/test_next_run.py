@@ -113,10 +113,24 @@ def test_a_rerun_of_a_rung_adds_nothing_and_is_said_so() -> None:
     assert any(n.startswith("candidate again repeats run 190M-1xC") for n in found.notes)
 
 
+def test_losses_and_accuracies_weigh_the_same_and_sets_without_accuracy_nothing() -> None:
+    web = SMALL[SMALL["task"] == "a"].assign(task="web", accuracy=np.nan, chance=np.nan)
+    both = validate(pd.concat((SMALL, web), ignore_index=True))
+    problem = Problem(both, TARGET, GRID)
+    sets = [(), (0,), (3, 5)]
+    found = problem.expected(sets)
+    stages = [problem.stage(None, s) for s in sets]
+    assert found[0] == pytest.approx(1)
+    loss = np.array([np.mean([t.loss_sd for t in s.tasks[:2]]) for s in stages])
+    # The accuracy's own noise, of the items, does not depend on runs and is left out.
+    accuracy = problem.designs[1].mean_error(sets)
+    assert found == pytest.approx((loss / loss[0] + accuracy / accuracy[0]) / 2)
+
+
 def test_the_climb_from_the_nearest_run_counts() -> None:
     problem = Problem(validate(SMALL), TARGET, GRID)
     near = [c.params * c.tokens for c in GRID].index(max(c.params * c.tokens for c in GRID))
-    design = problem.design
+    design = problem.loss
     assert (design.climb[near] <= design.climb_now).all()
     assert (design.climb[near] < 0.7 * design.climb_now).any()
 
