@@ -7,8 +7,8 @@ synthetic, variants, beliefs, inside and targets, by default all. Every repeat s
 cheap rungs; a way of choosing then trains others, from a pool whose results are known, until the
 budget, a share of the FLOPs of the whole pool, is spent. The default method is fitted to what was
 trained and predicts the target. Everything was chosen on synthetic ladders of other seeds (100 to
-107, 200 to 216) and on the targets inside the ladder; 7B-4T and 13B-5T come last and choose nothing.
-Prints Markdown; benchmarks/next_run.md holds a run.
+107, 200 to 216) and on the targets inside the ladder; 7B-4T and 13B-5T choose nothing. Prints
+Markdown; benchmarks/next_run.md holds a run.
 """
 
 from __future__ import annotations
