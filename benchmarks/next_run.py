@@ -29,7 +29,8 @@ from predict import Target, TwoStage
 from predict.audit import audit
 from predict.beliefs import LAW, LINK
 from predict.design import choose, greedy
-from predict.next_run import DRAWS, Candidate, Problem
+from predict.next_result import Candidate
+from predict.next_run import DRAWS, Problem
 
 SHARES = (0.03, 0.1, 0.3)
 STARTS = 6

@@ -11,7 +11,7 @@ from evaluation.files import InputError
 from ladder.commands.options import Flag, Names, parse_count, parse_run, parse_target
 
 if TYPE_CHECKING:
-    from predict.next_run import Candidate, NextRuns, Stage
+    from predict.next_result import Candidate, NextRuns, Stage
 
 
 def next_run(
@@ -77,7 +77,7 @@ def next_run(
 
 
 def _named(texts: Names) -> list[Candidate]:
-    from predict.next_run import Candidate
+    from predict.next_result import Candidate
 
     runs = [parse_run(text, "--candidate") for text in texts]
     return [Candidate(name, n, d, 6 * n * d) for name, n, d in runs]
@@ -87,7 +87,7 @@ def _planned(config: str | None, trained: set[str]) -> list[Candidate]:
     """The rungs of a config that are not trained."""
     from ladder.config import load_config
     from ladder.plan import make_plan
-    from predict.next_run import Candidate
+    from predict.next_result import Candidate
 
     if config is None:
         return []

@@ -11,7 +11,8 @@ import pytest
 from conftest import synthetic
 
 from evaluation.records import InputError, validate
-from predict.next_run import MOST, Candidate, NextRuns, Problem, next_runs
+from predict.next_result import Candidate, NextRuns
+from predict.next_run import MOST, Problem, next_runs
 from predict.task_fit import Target
 
 TARGET = Target("7B-4T", 6.9e9, 4e12)
