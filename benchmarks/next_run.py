@@ -231,8 +231,8 @@ def show(title: str, repeats: Repeats, ways: dict[str, Way], shares: Sequence[fl
             print(f"| {way} | " + " | ".join(cells) + f" | {last} |")
     tenth = shares.index(0.1)
     print(
-        "\n| at a tenth | accuracy over that of all rungs | loss | within 20% | next less it, points "
-        "| least share within 20%: accuracy | loss |"
+        "\n| at a tenth | accuracy over that of all rungs | loss | within 20% | next less it, "
+        "points | least share within 20%: accuracy | loss |"
     )
     print("| --- " * 7 + "|")
     for way, errors in found.items():
