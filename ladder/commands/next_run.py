@@ -20,8 +20,8 @@ def next_run(
     candidate: conf.UseAppendAction[Names] = (),
     config: str | None = None,
     budget: str | None = None,
-    rungs: conf.UseAppendAction[Names] = (),
-    tasks: conf.UseAppendAction[Names] = (),
+    rungs: Names = (),
+    tasks: Names = (),
     feature: str = "loss",
     seed: int = 0,
     json: Flag = False,
@@ -38,8 +38,8 @@ def next_run(
         config: A config whose rungs, those not in the table, are candidates too, at their planned
             FLOPs.
         budget: FLOPs to spend, such as 1e21.
-        rungs: Pattern of runs that are fitted; may be repeated; by default those of role ladder.
-        tasks: Pattern of tasks that count; may be repeated; by default all with an accuracy.
+        rungs: Patterns of runs that are fitted; by default those of role ladder.
+        tasks: Patterns of tasks that count; by default all with an accuracy.
         feature: Column that links the two steps, above 0 and lower for a better model.
         seed: Of the plausible parameters that are drawn.
         json: Print one JSON document.

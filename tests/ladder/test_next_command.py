@@ -64,6 +64,20 @@ def test_a_config_s_untrained_rungs_are_candidates_at_their_planned_flops(
     assert all(r["flops"] == planned[r["name"]] for r in found["runs"])
 
 
+def test_rungs_and_tasks_are_chosen_by_patterns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "obs.csv"
+    write_observations(synthetic(tasks=("a", "b", "c"), targets=()), path)
+    options = ["--budget", "1e22", "--rungs", "190M-*", "370M-*", "--tasks", "a", "c", "--json"]
+    runs = ("--candidate", "new:900M:90B")
+    assert main(["next", str(path), *TARGET, *runs, *options]) == 0
+    some = json.loads(capsys.readouterr().out)["now"]
+    assert [t["task"] for t in some["tasks"]] == ["a", "c"]
+    assert main(["next", str(path), *TARGET, *runs, "--budget", "1e22", "--json"]) == 0
+    assert some["loss_sd"] > json.loads(capsys.readouterr().out)["now"]["loss_sd"]
+
+
 def test_without_a_table_the_prior_chooses_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["next", *TARGET, *RUNS, "--budget", "2e21"]) == 0
     assert "no observations: the prior's centre" in capsys.readouterr().err
