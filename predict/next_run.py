@@ -162,7 +162,7 @@ def next_runs(
     """
     _check(target, candidates, budget)
     problem = Problem(observations, target, candidates, rungs, tasks, feature, draws, seed)
-    _check_observed(problem)
+    _check_observed(problem, observations)
     order = choose(problem.expected, [c.flops for c in candidates], budget)
     stages = [problem.stage(problem.candidates[run], order[: i + 1]) for i, run in enumerate(order)]
     return NextRuns(
@@ -235,11 +235,11 @@ def _check(target: Target, candidates: Sequence[Candidate], budget: float) -> No
         )
 
 
-def _check_observed(problem: Problem) -> None:
-    """What the observed rungs say against the question."""
+def _check_observed(problem: Problem, observations: pd.DataFrame | None) -> None:
+    """What the observed runs, fitted or not, say against the question."""
     target = problem.target
     rungs = [r for p in problem.points.values() for r in p.rungs]
-    known = {r.run for r in rungs}
+    known = set() if observations is None else set(observations.loc[observations["final"], "run"])
     for c in problem.candidates:
         if c.name in known:
             raise InputError(

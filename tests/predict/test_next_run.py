@@ -168,6 +168,13 @@ def test_a_bad_question_gets_one_clear_line(changed: dict, message: str) -> None
     assert "\n" not in str(caught.value)
 
 
+def test_a_trained_run_is_no_candidate_even_where_it_is_not_fitted() -> None:
+    table = synthetic(sizes=(1.9e8, 3.7e8, 7.6e8))
+    table.loc[table["run"] == "760M-1xC", "role"] = "extra"
+    with pytest.raises(InputError, match="candidate 760M-1xC: is in the observations already"):
+        asked(table, candidates=GRID[:1])
+
+
 def test_one_size_in_rungs_and_candidates_is_refused() -> None:
     table = synthetic(sizes=(1.9e8,))
     with pytest.raises(InputError, match=r"every run and candidate has 1.9e.08 params"):
