@@ -31,6 +31,7 @@ NO_TORCH = (
     "ladder.commands.deciding",
     "ladder.commands.evaluating",
     "ladder.commands.importing",
+    "ladder.commands.next_run",
     "ladder.commands.options",
     "ladder.commands.predicting",
     "ladder.commands.running",
