@@ -28,6 +28,7 @@ NO_TORCH = (
     "ladder.cli",
     "ladder.cluster",
     "ladder.commands",
+    "ladder.commands.comparing",
     "ladder.commands.deciding",
     "ladder.commands.evaluating",
     "ladder.commands.importing",

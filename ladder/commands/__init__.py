@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ladder.commands.comparing import compare
 from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.importing import import_
@@ -23,6 +24,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "audit": audit,
     "backtest": backtest,
     "noise": noise,
+    "compare": compare,
     "allocate": allocate,
     "next": next_run,
     "report": report,

@@ -1,0 +1,222 @@
+"""The command `ladder compare`: which of several recipes wins at the target, and how sure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tyro import conf
+
+from evaluation.files import InputError
+from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from predict.comparison import Comparison, Difference, PairRow
+    from predict.gain import Gain
+    from predict.task_fit import Target
+
+
+def compare(
+    observations: conf.Positional[tuple[Path, ...]],
+    target: conf.UseAppendAction[Names] = (),
+    by: str | None = None,
+    fitting: Options = NO_OPTIONS,
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Compare recipes at a target: which one wins, by how much compute, and how sure that is.
+
+    Args:
+        observations: Tables of observations, .parquet or .csv, one a recipe; or a single one with
+            --by.
+        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
+            runs of role target.
+        by: Column of a single table that names the recipe of every run, such as recipe.
+        fitting: Method, rungs, tasks and feature.
+        json: Print one JSON document.
+        out: Write a .json file, or the pairs as .csv.
+    """
+    from ladder import tables
+    from predict.compare import compare as compare_recipes
+
+    for path in observations:
+        tables.check_out(out, path)
+    recipes = _recipes(observations, by)
+    wanted = [parse_target(text) for text in target] or _measured_targets(recipes)
+    names = [t.name for t in wanted]
+    if doubled := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"--target {doubled}: is given twice")
+    found = compare_recipes(recipes, wanted, fitting.model)
+    for line in found.warnings:
+        tables.note(f"warning: {line}")
+    for task, why in found.left_out.items():
+        tables.note(f"left out, {why}: {task}")
+    tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
+    if not json:
+        _show(found)
+
+
+def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]:
+    """The tables by recipe: those of several files by their names, or one's by a column."""
+    from evaluation.records import read_observations
+
+    if by is None:
+        if len(paths) < 2:
+            raise InputError(
+                f"{' '.join(map(str, paths)) or 'no table'}: a comparison needs two tables or "
+                "more, or one and --by COLUMN"
+            )
+        names = [path.stem for path in paths]
+        if len(set(names)) < len(names):
+            names = [str(path) for path in paths]
+        if doubled := next((n for n in names if names.count(n) > 1), None):
+            raise InputError(f"{doubled}: is given twice")
+        return {name: read_observations(path) for name, path in zip(names, paths, strict=True)}
+    if len(paths) != 1:
+        raise InputError(f"--by {by}: takes one table, not {len(paths)}")
+    table = read_observations(paths[0])
+    if by not in table.columns:
+        raise InputError(
+            f"--by {by}: {paths[0]} has no such column; it has {', '.join(table.columns)}"
+        )
+    if table[by].isna().any():
+        row = int(table[by].isna().to_numpy().argmax()) + 1
+        raise InputError(f"{paths[0]}, row {row}: column {by} is empty; name its recipe")
+    return {str(name): part for name, part in table.groupby(by, sort=False)}
+
+
+def _measured_targets(recipes: dict[str, pd.DataFrame]) -> list[Target]:
+    """The runs of role target, those of the same params and tokens once."""
+    from predict.audit import targets_of
+    from predict.gaps import NEAR
+
+    found: list[Target] = []
+    for table in recipes.values():
+        if not (table["role"] == "target").any():
+            continue
+        for new in targets_of(table):
+            if all(
+                abs(new.params / old.params - 1) > NEAR or abs(new.tokens / old.tokens - 1) > NEAR
+                for old in found
+            ):
+                found.append(new)
+    if not found:
+        raise InputError(
+            "no run has the role target; name one to compare at with --target NAME:PARAMS:TOKENS"
+        )
+    return found
+
+
+def _show(found: Comparison) -> None:
+    from ladder import tables
+
+    tables.show(
+        f"recipes at the target, method {found.method}; accuracy in points",
+        (
+            "task",
+            "target",
+            "recipe",
+            "loss",
+            "80%",
+            "actual",
+            "accuracy",
+            "80%",
+            "actual",
+            "status",
+        ),
+        [
+            (
+                row.task,
+                row.target,
+                row.recipe,
+                f"{row.loss:.4f}",
+                tables.loss_span(row.loss_lower80, row.loss_upper80),
+                "" if row.loss_actual is None else f"{row.loss_actual:.4f}",
+                tables.points(row.accuracy),
+                tables.span(row.lower80, row.upper80),
+                tables.points(row.accuracy_actual),
+                row.status,
+            )
+            for row in found.scores
+        ],
+    )
+    tables.show(
+        "which one wins: probability that a run of A beats one of B, differences A - B; accuracy "
+        "in points",
+        (
+            "task",
+            "target",
+            "A",
+            "B",
+            "loss",
+            "80%",
+            "A wins",
+            "compute gain",
+            "80%",
+            "accuracy",
+            "80%",
+            "A wins",
+        ),
+        [_pair(row) for row in found.pairs],
+    )
+    for row in found.pairs:
+        if row.gain.why:
+            print(
+                f"{row.task}, {row.target}: the loss of {row.first} is {row.gain.why} of "
+                f"{row.second}'s compute"
+                if "times" in row.gain.why
+                else f"{row.task}, {row.target}: {row.second} does not reach the loss of "
+                f"{row.first}, which is {row.gain.why}"
+            )
+    tables.show(
+        "differences A - B of the fitted laws, N in 1e9 and D in 1e11",
+        ("task", "A", "B", "log A", "alpha", "log B", "beta", "E"),
+        _laws(found),
+    )
+    for decision in found.decisions:
+        print(
+            f"{decision.measure}: the called winner won {decision.right} of {decision.cases} "
+            f"measured cases ({decision.right / decision.cases:.0%}), {decision.expected:.1f} were "
+            f"expected; Brier score {decision.brier:.3f}"
+        )
+
+
+def _pair(row: PairRow) -> tuple[str, ...]:
+    loss, accuracy = row.loss, row.accuracy
+    return (
+        row.task,
+        row.target,
+        row.first,
+        row.second,
+        f"{loss.value:+.4f}",
+        f"{loss.bounds.lower80:+.4f} to {loss.bounds.upper80:+.4f}",
+        _chance(loss),
+        _gain(row.gain),
+        f"{_gain(row.gain_lower80)} to {_gain(row.gain_upper80)}",
+        "" if accuracy is None else f"{100 * accuracy.value:+.1f}",
+        ""
+        if accuracy is None
+        else f"{100 * accuracy.bounds.lower80:+.1f} to {100 * accuracy.bounds.upper80:+.1f}",
+        "" if accuracy is None else _chance(accuracy),
+    )
+
+
+def _chance(difference: Difference) -> str:
+    share = difference.probability
+    return ">99.5%" if share > 0.995 else "<0.5%" if share < 0.005 else f"{share:.0%}"
+
+
+def _gain(gain: Gain) -> str:
+    if gain.factor is not None:
+        return f"{gain.factor:.3g}x"
+    return "unreachable" if gain.why.startswith("below") else gain.why
+
+
+def _laws(found: Comparison) -> list[tuple[str, ...]]:
+    rows: dict[tuple[str, str, str], list[str]] = {}
+    for p in found.parameters:
+        cell = f"{p.difference:+.3g} ({p.lower80:+.3g} to {p.upper80:+.3g})"
+        rows.setdefault((p.task, p.first, p.second), []).append(cell)
+    return [(*key, *cells) for key, cells in rows.items()]

@@ -1,0 +1,206 @@
+"""Which of several recipes wins at a target, from a ladder of each, and how sure that is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from evaluation.records import InputError
+from predict.audit import actual_of
+from predict.comparison import Comparison, PairRow, ParameterRow, ScoreRow, decide
+from predict.gaps import LAWS, NEAR, TaskGap, task_gap
+from predict.numbers import levels
+from predict.pairs import Actual, pair_rows, parameter_rows
+from predict.task_fit import Prediction, Target
+from predict.two_stage import TwoStage, finished
+
+
+def compare(
+    recipes: Mapping[str, pd.DataFrame],
+    targets: Sequence[Target],
+    make: Callable[[], TwoStage] = TwoStage,
+) -> Comparison:
+    """Compare recipes, by name, at targets; `make` gives each its predictor, yet to be fitted.
+
+    Raises InputError for fewer than two recipes, no target, a recipe whose rungs are of one size,
+    a task in different units, no common task, or a step-1 law that is not one of LAWS.
+    """
+    if len(recipes) < 2:
+        raise InputError(
+            f"one set of rungs, {', '.join(recipes) or 'none'}: a comparison needs two or more"
+        )
+    if not targets:
+        raise InputError("no target to compare at; name one with --target NAME:PARAMS:TOKENS")
+    models = {name: _fitted(name, table, make()) for name, table in recipes.items()}
+    tasks, left_out = _common_tasks(models)
+    names = list(models)
+    scores: list[ScoreRow] = []
+    pairs: list[PairRow] = []
+    parameters: list[ParameterRow] = []
+    for target in targets:
+        gaps = {
+            (one, two): {
+                t: task_gap(models[one].fits_[t], models[two].fits_[t], target) for t in tasks
+            }
+            for one, two in itertools.combinations(names, 2)
+        }
+        actual = {n: _actual(recipes[n], models[n], target, tasks) for n in names}
+        scores += _scores(models, tasks, target, gaps, actual)
+        for pair, found in gaps.items():
+            pairs += pair_rows(models, pair, found, target, actual)
+        if target is targets[0]:
+            parameters += [
+                row for pair, found in gaps.items() for row in parameter_rows(models, pair, found)
+            ]
+    return Comparison(
+        method=models[names[0]].method.name,
+        recipes=tuple(names),
+        scores=tuple(scores),
+        pairs=tuple(pairs),
+        parameters=tuple(parameters),
+        decisions=decide(pairs),
+        left_out=left_out,
+        warnings=tuple(_warnings(models, tasks)),
+    )
+
+
+def _fitted(name: str, table: pd.DataFrame, model: TwoStage) -> TwoStage:
+    law = model.method.chains[0].law
+    if law not in LAWS:
+        raise InputError(f"--law {law}: a comparison goes by {' or '.join(LAWS)}; leave --law out")
+    try:
+        model.fit(table)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from None
+    sizes = levels([r.params for f in model.fits_.values() for r in f.rungs], 1.02)
+    if len(sizes) < 2:
+        raise InputError(
+            f"{name}: every rung has {sizes[0]:.3g} params; a comparison at a target needs rungs "
+            "of two sizes or more"
+        )
+    return model
+
+
+def _common_tasks(models: Mapping[str, TwoStage]) -> tuple[list[str], dict[str, str]]:
+    every = list(dict.fromkeys(task for model in models.values() for task in model.fits_))
+    have = {task: [n for n, model in models.items() if task in model.fits_] for task in every}
+    common = [task for task in every if len(have[task]) == len(models)]
+    left_out = {task: f"only in {', '.join(h)}" for task, h in have.items() if task not in common}
+    if not common:
+        shown = "; ".join(f"{n} has {', '.join(list(m.fits_)[:3])}" for n, m in models.items())
+        raise InputError(f"no task is common to all recipes: {shown}")
+    for task in common:
+        units = {name: model.fits_[task].loss_unit for name, model in models.items()}
+        if len(set(units.values())) > 1:
+            said = ", ".join(f"{unit} in {name}" for name, unit in units.items())
+            raise InputError(f"{task}: its loss is in {said}; bring them to one unit")
+    return common, left_out
+
+
+def _warnings(models: Mapping[str, TwoStage], tasks: Sequence[str]) -> list[str]:
+    lines = []
+    for task in tasks:
+        items = {n: m.fits_[task].instances for n, m in models.items()}
+        if len(set(items.values())) > 1:
+            said = ", ".join(f"{count} in {name}" for name, count in items.items())
+            lines.append(f"{task}: has different numbers of items, {said}; are they the same?")
+    runs = [
+        {(round(math.log(r.params), 1), round(math.log(r.tokens), 1)) for r in f.rungs}
+        for f in (m.fits_[tasks[0]] for m in models.values())
+    ]
+    if not set.intersection(*runs):
+        lines.append("no rung is common to all recipes: what the law misfits does not cancel")
+    return lines
+
+
+def _actual(
+    table: pd.DataFrame, model: TwoStage, target: Target, tasks: Sequence[str]
+) -> dict[str, tuple[float, float | None]]:
+    """What a run of the target's params and tokens scored, of those that were not fitted."""
+    fitted = {r.run for f in model.fits_.values() for r in f.rungs}
+    rows = table[finished(table) & ~table["run"].isin(fitted) & (table["tokens"] > 0)]
+    rows = rows[rows[model.feature].notna()]
+    if not len(rows):
+        return {}
+    ends = rows.groupby("run")["tokens"].transform("max")
+    near = (np.abs(np.log(rows["params"] / target.params)) < NEAR) & (
+        np.abs(np.log(ends / target.tokens)) < NEAR
+    )
+    return {
+        task: actual_of(part, model.feature)
+        for task in tasks
+        if len(part := rows[near & (rows["task"] == task)]) and part["run"].nunique() == 1
+    }
+
+
+def _scores(
+    models: Mapping[str, TwoStage],
+    tasks: Sequence[str],
+    target: Target,
+    gaps: Mapping[tuple[str, str], Mapping[str, TaskGap]],
+    actual: Actual,
+) -> list[ScoreRow]:
+    rows = []
+    for task in tasks:
+        alone = {name: model.predict_one(task, target) for name, model in models.items()}
+        loss = _levels(
+            {name: math.log(p.loss_predicted) for name, p in alone.items()},
+            {pair: float(found[task].loss_only.mean[0]) for pair, found in gaps.items()},
+        )
+        known = {pair: found[task].accuracy for pair, found in gaps.items()}
+        accuracy: dict[str, float] = {}
+        if all(known.values()):
+            accuracy = _levels(
+                {name: p.predicted or 0.0 for name, p in alone.items()},
+                {pair: float(gap.mean[0]) for pair, gap in known.items() if gap},
+            )
+        rows += [
+            _score(n, alone[n], math.exp(loss[n]), accuracy.get(n), actual[n].get(task))
+            for n in models
+        ]
+    return rows
+
+
+def _levels(alone: Mapping[str, float], gaps: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """The mean of all recipes, and each one's mean gap to the others."""
+    middle = sum(alone.values()) / len(alone)
+    away = dict.fromkeys(alone, 0.0)
+    for (one, two), gap in gaps.items():
+        away[one] += gap / len(alone)
+        away[two] -= gap / len(alone)
+    return {name: middle + off for name, off in away.items()}
+
+
+def _score(
+    name: str,
+    alone: Prediction,
+    loss: float,
+    accuracy: float | None,
+    actual: tuple[float, float | None] | None,
+) -> ScoreRow:
+    def moved(bound: float | None, by: float, high: float) -> float | None:
+        return None if bound is None else min(max(bound + by, 0.0), high)
+
+    shift = loss - alone.loss_predicted
+    up = 0.0 if accuracy is None or alone.predicted is None else accuracy - alone.predicted
+    return ScoreRow(
+        recipe=name,
+        task=alone.task,
+        target=alone.target,
+        loss=loss,
+        loss_lower80=moved(alone.loss_lower80, shift, math.inf),
+        loss_upper80=moved(alone.loss_upper80, shift, math.inf),
+        loss_alone=alone.loss_predicted,
+        loss_actual=None if actual is None else actual[0],
+        accuracy=None if accuracy is None else min(max(accuracy, 0.0), 1.0),
+        lower80=moved(alone.lower80, up, 1.0),
+        upper80=moved(alone.upper80, up, 1.0),
+        accuracy_alone=alone.predicted,
+        accuracy_actual=None if actual is None else actual[1],
+        status=alone.status,
+        reason=alone.reason,
+    )
