@@ -29,6 +29,7 @@ NO_TORCH = (
     "ladder.cluster",
     "ladder.commands",
     "ladder.commands.evaluating",
+    "ladder.commands.forecasting",
     "ladder.commands.importing",
     "ladder.commands.options",
     "ladder.commands.predicting",
