@@ -1,11 +1,11 @@
-"""Forecasts of runs in flight: chosen on runs inside the published ladder, then told of the targets.
+"""Forecasts of runs in flight: chosen on runs inside the ladder, then told of the targets.
 
     python benchmarks/forecast.py [FOLDER]
 
-FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder). Runs of the ladder up to
-3.2B are treated as in flight, each forecast from its first tokens by a ladder of smaller and shorter
-runs; every constant was chosen there. The targets' forecasts come last and choose nothing. Prints
-Markdown; benchmarks/forecast.md holds a run.
+FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder). Runs of the ladder up
+to 3.2B are treated as in flight, each forecast from its first tokens by a ladder of smaller and
+shorter runs; every constant was chosen there. The targets' forecasts come last and choose nothing.
+Prints Markdown; benchmarks/forecast.md holds a run.
 """
 
 from __future__ import annotations
@@ -158,7 +158,9 @@ def show(scored: Sequence[Scored], by_task: bool) -> None:
         print(f"| {share:.0%} | {len(own)} | " + " | ".join(cells) + " |")
     if not by_task:
         return
-    print("\n| task | share | actual | ladder only | last | forecast | 80% |\n" + "| --- " * 7 + "|")
+    print(
+        "\n| task | share | actual | ladder only | last | forecast | 80% |\n" + "| --- " * 7 + "|"
+    )
     for s in scored:
         r = s.row
         print(
@@ -167,7 +169,7 @@ def show(scored: Sequence[Scored], by_task: bool) -> None:
         )
 
 
-def bounds(lower: str, upper: str, actual: str):  # noqa: ANN201
+def bounds(lower: str, upper: str, actual: str):
     """Readers of an interval and of what it should hold."""
     return (
         lambda s: getattr(s.row, lower),
@@ -176,7 +178,7 @@ def bounds(lower: str, upper: str, actual: str):  # noqa: ANN201
     )
 
 
-def mean(scored: Sequence[Scored], error) -> float:  # noqa: ANN001
+def mean(scored: Sequence[Scored], error) -> float:
     """Mean over tasks of the means over runs and splits."""
     by_task: dict[str, list[float]] = {}
     for s in scored:

@@ -106,9 +106,7 @@ class Estimate:
         if not math.isfinite(self.variance) or not prior.variance:
             return prior
         weight = prior.variance / (prior.variance + self.variance)
-        return Estimate(
-            prior.value + weight * (self.value - prior.value), weight * self.variance
-        )
+        return Estimate(prior.value + weight * (self.value - prior.value), weight * self.variance)
 
 
 def flight_of(
@@ -146,8 +144,8 @@ def flight_of(
         raise InputError(f"--tokens {tokens:g}: must be above 0 and finite")
     if tokens < last and share is None:
         raise InputError(
-            f"--tokens {human(tokens)}: lies before the last checkpoint of {run}, at {human(last)}; "
-            "give its end, or --share to leave later checkpoints out"
+            f"--tokens {human(tokens)}: lies before the last checkpoint of {run}, at "
+            f"{human(last)}; give its end, or --share to leave later checkpoints out"
         )
     if horizon is not None and not (horizon >= tokens and math.isfinite(horizon)):
         raise InputError(f"--horizon {human(horizon)}: must be {human(tokens)}, the end, or more")

@@ -86,7 +86,7 @@ def learn_gaps(fitted: TaskFit, rows: pd.DataFrame, feature: str, window: int) -
     for _, run in rows.groupby("run", sort=False):
         tokens = run["tokens"].to_numpy(dtype=float)
         params = float(run["params"].iloc[-1])
-        kept = tokens >= SLACK * floor * params
+        kept = (tokens >= SLACK * floor * params) & (tokens < tokens[-1])
         shares = tokens[kept] / tokens[-1]
         loss = run[feature].to_numpy(dtype=float)
         law = np.log(losses_along(fitted, params, tokens))
@@ -119,7 +119,8 @@ def learn_gap(curves: Sequence[tuple[Array, Array]]) -> Gap | None:
         return None
     found = Gap((*shares, 1.0), (*means, 0.0), (*spreads, 0.0), 0.0, len(curves))
     jumps = np.concatenate([np.diff(residual - found.at(own)[0]) for own, residual in curves])
-    noise = max(float(np.sqrt(np.mean(jumps**2) / 2)), LEAST_NOISE)
+    # A rung of one checkpoint has no neighbours; its noise is in the spread.
+    noise = max(float(np.sqrt(np.mean(jumps**2) / 2)) if len(jumps) else 0.0, LEAST_NOISE)
     return Gap(found.shares, found.mean, found.spread, noise, found.rungs)
 
 

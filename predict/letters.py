@@ -79,8 +79,8 @@ def forecast_letters(
     losses = rows[rows["task"] == cloze.task].set_index("step")[feature]
     own = own[(own["tokens"] > 0) & (own["tokens"] <= until) & own["step"].isin(losses.index)]
     own = own.sort_values("step", kind="stable")
-    accuracy = trailing_mean(own["accuracy"].to_numpy(dtype=float), window)
-    loss = trailing_mean(losses.loc[own["step"]].to_numpy(dtype=float), window)
+    measured = own["accuracy"].to_numpy(dtype=float)
+    accuracy = trailing_mean(measured, window)
     instances = own["instances"].iloc[0] if "instances" in own and len(own) else None
     begin = emergence(accuracy, float(chance), None if pd.isna(instances) else int(instances or 0))
     count = 0 if begin is None else len(own) - begin
@@ -104,12 +104,15 @@ def forecast_letters(
         return replace(blank, reason="it has not emerged: its accuracy is not clearly above chance")
     if count < FEWEST_POINTS:
         return blank
-    fitted = fit_letters(loss[begin:], accuracy[begin:], float(chance))
+    # Smoothed anew from there: a mean must not reach back to where it was at chance.
+    after = trailing_mean(measured[begin:], window)
+    loss = trailing_mean(losses.loc[own["step"]].to_numpy(dtype=float)[begin:], window)
+    fitted = fit_letters(loss, after, float(chance))
     if not fitted.determined:
         return replace(blank, reason=f"step 2: {fitted.doubt}")
     law = letter_law(float(chance))
     at = float(law.value(fitted.theta, cloze.loss_predicted)[0])
-    error = _error(law, fitted, cloze, loss[begin:], accuracy[begin:])
+    error = _error(law, fitted, cloze, loss, after)
     cut = interval(at, error, 0.0, 1.0)
     return replace(
         blank,
