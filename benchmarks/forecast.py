@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -261,14 +261,15 @@ def show_targets(table: pd.DataFrame) -> None:
 def show_letters(table: pd.DataFrame) -> None:
     """Letter forms at the end of the targets, from their own checkpoints after emergence."""
     print(
-        "| target | task | share | emerged at, tokens | actual | last | forecast | 80% |\n"
-        + "| --- " * 8
+        "| target | task | share | emerged at, tokens | actual | last | forecast | 80% | status |\n"
+        + "| --- " * 9
         + "|"
     )
     model = TwoStage(tasks=PAPER).fit(table)
+    pooled: dict[tuple[str, float], list[tuple[float, float, bool, bool]]] = {}
     for target, flights in target_flights(table):
         measured = dict(list(table[table["run"] == target].groupby("task")))
-        for flight in flights:
+        for flight in [*flights, replace(flights[0], share=1.0)]:
             cloze = {r.task: r for r in forecast(model, table, [flight])}
             for task in LETTERS:
                 found = forecast_letters(table, flight, task, cloze[task.replace("_mc_", "_rc_")])
@@ -277,8 +278,28 @@ def show_letters(table: pd.DataFrame) -> None:
                 print(
                     f"| {target} | {task} | {flight.share:.0%} | {begun} | {pts(actual)} "
                     f"| {pts(found.last_accuracy)} | {pts(found.predicted)} "
-                    f"| {pts(found.lower80)}-{pts(found.upper80)} |"
+                    f"| {pts(found.lower80)}-{pts(found.upper80)} | {found.status} |"
                 )
+                if found.predicted is not None and actual is not None:
+                    pooled.setdefault((target, flight.share), []).append(
+                        (
+                            abs(found.predicted - actual),
+                            abs(found.last_accuracy - actual),
+                            found.lower80 <= actual <= found.upper80,
+                            found.status == "ok",
+                        )
+                    )
+    print(
+        "\n| target | share | forecast, mean absolute error | last checkpoints | in 80% | ok "
+        "| error of those that are ok |\n" + "| --- " * 7 + "|"
+    )
+    for (target, share), values in pooled.items():
+        errors, last, inside, sound = map(np.array, zip(*values, strict=True))
+        kept = f"{100 * errors[sound].mean():.1f}" if sound.any() else ""
+        print(
+            f"| {target} | {share:.0%} | {100 * errors.mean():.1f} | {100 * last.mean():.1f} "
+            f"| {inside.mean():.2f} | {sound.sum()} | {kept} |"
+        )
 
 
 if __name__ == "__main__":

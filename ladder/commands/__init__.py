@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ladder.commands.evaluating import evaluate, tasks
-from ladder.commands.forecasting import forecast
+from ladder.commands.forecasting import forecast, items
 from ladder.commands.importing import import_
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
@@ -23,6 +23,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "backtest": backtest,
     "noise": noise,
     "forecast": forecast,
+    "items": items,
     "report": report,
 }
 """Every verb of the command line."""

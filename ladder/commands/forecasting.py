@@ -1,4 +1,4 @@
-"""The command on a run in flight: forecast."""
+"""The commands forecast, on a run in flight, and items, on the margins of single items."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Options, fit_table
+from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, fit_table, parse_target
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -65,6 +65,67 @@ def forecast(
     tables.emit(document, [asdict(row) for row in rows], json, out)
     if not json:
         _show(model.method.name, rows, letters)
+
+
+def items(
+    runs: conf.Positional[Path],
+    target: conf.UseAppendAction[Names] = (),
+    method: str = "default",
+    tasks: Names = (),
+    json: Flag = False,
+    out: Path | None = None,
+) -> None:
+    """Predict accuracy from how the margins of single items move, chosen by back-test.
+
+    Args:
+        runs: A runs folder whose rungs' scores of choices are stored, with observations.parquet.
+        target: NAME:PARAMS:TOKENS; may be repeated. By default the runs of role target.
+        method: The method that the items are compared with.
+        tasks: Patterns of tasks; by default all.
+        json: Print one JSON document.
+        out: Write a .json or .csv file.
+    """
+    from evaluation.records import read_observations
+    from ladder import tables
+    from ladder.item_margins import read_margins
+    from predict.audit import targets_of
+    from predict.items import predict_items
+    from predict.methods import get_method
+
+    path = runs / "observations.parquet"
+    tables.check_out(out, path)
+    window = get_method(method).window
+    wanted = [parse_target(text) for text in target]
+    table = read_observations(path)
+    margins = read_margins(runs, table, window)
+    rows = predict_items(table, margins, wanted or targets_of(table), method, tasks)
+    flat = [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]
+    tables.emit({"version": 1, "method": method, "rows": flat}, flat, json, out)
+    if json:
+        return
+    tables.show(
+        f"accuracy in points by items and by method {method}, errors in back-tests behind",
+        ("task", "target", "by compute", "by loss", method, "actual", "chosen", "+-"),
+        [
+            (
+                row.task,
+                row.target,
+                _with_error(row.by_compute, row.compute_error),
+                _with_error(row.by_loss, row.loss_error),
+                _with_error(row.by_method, row.method_error),
+                tables.points(row.actual),
+                row.chosen,
+                tables.points(row.standard_error),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    from ladder.tables import points
+
+    return points(value) + ("" if error is None else f" ({100 * error:.1f})")
 
 
 def _count(text: str | None, option: str) -> float | None:
