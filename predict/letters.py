@@ -16,8 +16,8 @@ from predict.intervals import interval
 from predict.laws import Array, Law, sigmoid
 from predict.points import trailing_mean
 
-FEWEST_POINTS = 5
-"""Checkpoints after emergence below which nothing is fitted: the window of a smoothed one."""
+FEWEST_POINTS = 10
+"""Checkpoints after emergence below which nothing is fitted: two windows that are smoothed over."""
 
 SIGNIFICANT = 3.0
 """Binomial standard errors above chance from which on, to the last checkpoint, the ability is

@@ -97,7 +97,7 @@ def test_later_checkpoints_than_the_share_are_not_looked_at() -> None:
 def test_a_few_checkpoints_after_emergence_are_too_few() -> None:
     found = forecast_letters(run(emerges=0.49, count=100), FLIGHT, "quiz_mc_5shot", CLOZE)
     assert found.status == "unpredictable"
-    assert "a fit needs 5" in found.reason
+    assert "a fit needs 10" in found.reason
 
 
 def test_emergence_is_for_good() -> None:
