@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import torch
 
-from ladder.config import Execution
 from ladder.hardware import PEAK_FLOPS
 from ladder.parallel import Parallel
 from ladder.plan import Rung
+from ladder.settings import Execution
 from ladder.shapes import model_flops_per_token
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from evaluation.files import InputError
-from ladder.config import Model
+from ladder.settings import Model
 from ladder.shapes import Shape
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ladder.config import Recipe
+from ladder.settings import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,6 +20,8 @@ class Optimizers:
 
     parts: tuple[torch.optim.Optimizer, ...]
     scales: tuple[float, ...]
+    weights: tuple[nn.Parameter, ...]
+    """All that they change, in the model's order."""
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -49,7 +51,8 @@ def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
     matrices: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     plain: list[nn.Parameter] = []
-    for weight in model.parameters():
+    weights = tuple(model.parameters())
+    for weight in weights:
         if weight is embedding:
             plain.append(weight)
         elif weight.ndim < 2:
@@ -64,7 +67,7 @@ def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
     ]
     adamw = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
     if not matrices:
-        return Optimizers((adamw,), (1.0,))
+        return Optimizers((adamw,), (1.0,), weights)
     muon = torch.optim.Muon(
         matrices,
         lr=0.0,
@@ -73,4 +76,4 @@ def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
         ns_steps=recipe.muon.ns_steps,
         adjust_lr_fn=recipe.muon.adjust_lr_fn,
     )
-    return Optimizers((adamw, muon), (1.0, recipe.muon.learning_rate_scale))
+    return Optimizers((adamw, muon), (1.0, recipe.muon.learning_rate_scale), weights)

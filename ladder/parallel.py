@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,12 +15,15 @@ from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from ladder.config import Execution
+from ladder.settings import Execution
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Kind = Literal["none", "ddp", "fsdp"]
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Options of glibc's mallopt (malloc.h)."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +76,14 @@ class Parallel:
         with quiet:
             yield
 
-    def clip(self, model: nn.Module, most: float) -> float:
+    def clip(self, weights: Sequence[nn.Parameter], most: float) -> float:
         """Clip the gradient of all ranks together; returns its l2 norm before."""
-        norm = nn.utils.clip_grad_norm_(model.parameters(), most)
+        norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
         whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        return float(whole.item())
+        value = float(whole.item())
+        if value > most:
+            nn.utils.clip_grads_with_norm_(weights, most, norm)
+        return value
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over ranks, on the CPU."""
@@ -108,6 +116,8 @@ def joined(execution: Execution) -> Iterator[Parallel]:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name, local) if name == "cuda" else torch.device(name)
+    if device.type == "cpu":
+        _keep_memory()
     if world == 1:
         yield Parallel(0, 1, "none", device)
         return
@@ -119,3 +129,16 @@ def joined(execution: Execution) -> Iterator[Parallel]:
         yield Parallel(distributed.get_rank(), world, kind, device)
     finally:
         distributed.destroy_process_group()
+
+
+def _keep_memory() -> None:
+    """Have this process keep the memory that it frees, so that the next step need not ask again.
+
+    A step frees and takes the same tensors over and over; by default glibc gives them back, and
+    the kernel clears every page anew. What that costs is in benchmarks/train_speed.md.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -8,7 +8,8 @@ from typing import Any
 
 from evaluation.files import InputError
 from ladder import recipe
-from ladder.config import Experiment, TargetModel
+from ladder.config import Experiment
+from ladder.settings import TargetModel
 from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 from predict.task_fit import Target
 
@@ -166,6 +167,8 @@ def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
         recipe.decay_begin(rung.steps, rung.warmup_steps, config.recipe.decay) for rung in rungs
     ]
     longest, steps = max(rungs, key=lambda rung: rung.steps), max(begins)
+    if steps == 0:
+        return None, rungs
     tokens = steps * longest.batch_tokens
     trunk = replace(
         longest,
@@ -176,10 +179,10 @@ def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
         flops_6nd=6.0 * longest.params * tokens,
         steps=steps,
         schedule="constant",
-        branches=tuple(sorted(set(begins))),
+        branches=tuple(sorted({begin for begin in begins if begin})),
     )
     return trunk, [
-        replace(rung, trunk=trunk, branch_step=begin)
+        replace(rung, trunk=trunk, branch_step=begin) if begin else rung
         for rung, begin in zip(rungs, begins, strict=True)
     ]
 

@@ -66,9 +66,9 @@ def warmup_steps_by_params(params: int, batch_tokens: int) -> int:
 def decay_begin(total: int, warmup: int, share: float) -> int:
     """The last step at the peak rate under wsd: in the last `share` of the steps the rate falls.
 
-    It falls in one step at least, and never before warm-up has ended.
+    It falls in one step at least, and not before warm-up has ended, where that leaves one.
     """
-    return max(warmup, total - max(1, round(total * share)))
+    return min(total - 1, max(warmup, total - max(1, round(total * share))))
 
 
 def trunk_tokens(shortest: int, longest: int) -> int:

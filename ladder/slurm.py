@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluation.files import InputError, read_json, write_json, write_text
-from ladder.config import Cluster, Experiment, Resources
+from ladder.config import Experiment
 from ladder.plan import Plan, Rung
 from ladder.runs import RungStatus, RunsFolder
+from ladder.settings import Cluster, Resources
 from ladder.stopping import STOPPED_STATUS
 
 REPORT = "report"

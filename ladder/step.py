@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ladder.config import Execution, Recipe
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
+from ladder.settings import Execution, Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,6 +43,8 @@ class LossModel(nn.Module):  # type: ignore[misc]
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Summed loss and summed cross-entropy, nats, of tokens (B, T + 1) but each row's first."""
+        if not self.model.training:  # Scored since; train() walks all modules.
+            self.model.train()
         hidden = self.model.base_model(input_ids=tokens[:, :-1]).last_hidden_state  # (B, T, D)
         hidden, targets = hidden.flatten(0, 1), tokens[:, 1:].flatten()  # (B T, D), (B T)
         head = self.model.get_output_embeddings()
@@ -80,7 +82,6 @@ def optimizer_step(
 
     Raises FloatingPointError, nothing changed, where loss or gradient is not finite.
     """
-    model.train()
     optimizers.zero_grad()
     whole = sequences * (tokens.shape[1] - 1)
     most = -(-sequences // parallel.world)
@@ -98,7 +99,7 @@ def optimizer_step(
             # Ranks average their gradients; each has the sum over its own tokens.
             (loss * (parallel.world / whole if counts else 0.0)).backward()
         total += nats.double().cpu() * counts
-    norm = parallel.clip(model, recipe.gradient_clip)
+    norm = parallel.clip(optimizers.weights, recipe.gradient_clip)
     mean = parallel.sum(total).item() / whole
     if not math.isfinite(mean) or not math.isfinite(norm):
         raise FloatingPointError(

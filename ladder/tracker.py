@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from evaluation.files import InputError, write_text
 from ladder import stopping
-from ladder.config import Experiment, WandB
+from ladder.config import Experiment
+from ladder.settings import WandB
 
 if TYPE_CHECKING:
     from ladder.plan import Rung

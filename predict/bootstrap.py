@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.chains import ChainFit, direct_value, prior_of
+from predict.chains import ChainFit, direct_accuracy, direct_value, prior_of, usable_rungs
 from predict.fit import Fit, refit
-from predict.laws import Array, get_law
+from predict.laws import Array, get_law, law_inputs
 from predict.methods import Chain, Method
 from predict.points import RungPoint, TaskPoints, rung_weights
 from predict.task_fit import Target
@@ -85,7 +85,7 @@ def _replicate(
     targets: Sequence[Target],
 ) -> tuple[Array, Array | None]:
     """Step 1's values and the accuracies, each (replicates, targets), of one chain and task."""
-    rungs = [r for r in points.rungs if chain.kind != "direct" or r.accuracy is not None]
+    rungs = usable_rungs(chain, points)
     kept = [i for i, r in enumerate(points.rungs) if r in rungs]
     features, accuracies = [], []
     for start in range(0, len(drawn), AT_ONCE):
@@ -93,8 +93,7 @@ def _replicate(
         feature = _step1(chain, fitted, method, rungs, part[:, kept], targets)
         features.append(feature)
         if chain.kind == "direct":
-            is_accuracy = get_law(chain.law).output == "accuracy"
-            accuracies.append(np.clip(feature if is_accuracy else 1 - feature, 0, 1))
+            accuracies.append(np.clip(direct_accuracy(fitted, feature), 0, 1))
         elif fitted.step2 is not None:
             accuracies.append(_step2(fitted.step2, method, points, part, feature))
     return np.concatenate(features), np.concatenate(accuracies) if accuracies else None
@@ -112,7 +111,7 @@ def _step1(
     values = [direct_value(chain, r) if chain.kind == "direct" else r.loss for r in rungs]
     theta = refit(
         law,
-        [_rows([r.params for r in rungs], count), _rows([r.tokens for r in rungs], count)],
+        law_inputs(law, _scales(rungs, count)),
         _rows(values, count),
         chain.objective,
         drawn * np.array(rung_weights(rungs, method)),
@@ -120,8 +119,7 @@ def _step1(
         np.full(count, fitted.step1.noise),
         prior_of(chain, law),
     )
-    inputs = [_rows([t.params for t in targets], count), _rows([t.tokens for t in targets], count)]
-    return law.evaluate(theta, inputs)[0]
+    return law.evaluate(theta, law_inputs(law, _scales(targets, count)))[0]
 
 
 def _step2(fitted: Fit, method: Method, points: TaskPoints, drawn: Array, feature: Array) -> Array:
@@ -155,6 +153,13 @@ def grouped(points: TaskPoints, groups: int) -> tuple[Array, Array, Array, Array
             sizes.append(float(len(part)))
             origin.append(int(rung))
     return np.array(losses), np.array(accuracies), np.array(sizes), np.array(origin)
+
+
+def _scales(runs: Sequence[RungPoint] | Sequence[Target], count: int) -> dict[str, Array]:
+    return {
+        "params": _rows([r.params for r in runs], count),
+        "tokens": _rows([r.tokens for r in runs], count),
+    }
 
 
 def _rows(values: Sequence[float] | Array, count: int) -> Array:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from predict.fit import Fit, Prior, fit
-from predict.laws import Array, Law, get_law
+from predict.laws import Array, Law, get_law, law_inputs
 from predict.methods import Chain, Method
 from predict.points import RungPoint, TaskPoints, padded, rung_weights
 from predict.shared import WEAK
@@ -22,6 +22,10 @@ SURE = 1e-4
 """Least error rate that a direct chain sees; a law of logarithms has no place for none."""
 
 
+LEAST_QUALITY = 0.05
+"""Share of the way from chance to 1 below which a rung's -log Q is mostly noise, and left out."""
+
+
 @dataclass(frozen=True)
 class ChainFit:
     """One chain fitted to one task."""
@@ -30,19 +34,21 @@ class ChainFit:
     step1: Fit
     step2: Fit | None
     """None for a direct chain, and for a task without an accuracy."""
+    chance: float | None = None
+    """Accuracy of guessing, for a direct chain through -log Q."""
 
     def feature(self, params: float, tokens: float) -> float:
-        """What step 1 predicts: a loss, or an error rate or accuracy of a direct chain."""
-        return _at(self.step1, params, tokens)[0]
+        """What step 1 predicts: a loss, or what a direct chain's law is fitted to."""
+        return _at(self.step1, **_scale(params, tokens))[0]
 
     def accuracy_at(self, feature: float) -> float | None:
         """The accuracy that goes with step 1's value, in [0, 1]; None for an LM set."""
         if self.kind == "direct":
-            value = feature if get_law(self.step1.law).output == "accuracy" else 1 - feature
+            value = float(direct_accuracy(self, np.array(feature)))
         elif self.step2 is None:
             return None
         else:
-            value = _at(self.step2, feature)[0]
+            value = _at(self.step2, loss=feature)[0]
         return float(np.clip(value, 0, 1))
 
     def accuracy(self, params: float, tokens: float) -> float | None:
@@ -51,19 +57,21 @@ class ChainFit:
 
     def feature_variance(self, params: float, tokens: float) -> float:
         """Variance of step 1's value owed to its parameters; infinite where not determined."""
-        return _variance(self.step1, _at(self.step1, params, tokens)[1])
+        return _variance(self.step1, _at(self.step1, **_scale(params, tokens))[1])
 
     def accuracy_variance(self, params: float, tokens: float) -> float:
         """Variance of the prediction owed to the parameters of both steps (delta method)."""
         spread = self.feature_variance(params, tokens)
-        if self.step2 is None:
-            return spread
         feature = self.feature(params, tokens)
+        if self.step2 is None:
+            if get_law(self.step1.law).output == "log_quality":
+                spread *= ((1 - (self.chance or 0.0)) * math.exp(-feature)) ** 2
+            return spread
         width = 1e-5 * max(abs(feature), 1e-12)
-        high, low = (_at(self.step2, feature + side)[0] for side in (width, -width))
+        high, low = (_at(self.step2, loss=feature + side)[0] for side in (width, -width))
         slope = (high - low) / (2 * width)
         carried = spread * slope**2 if slope else 0.0
-        return carried + _variance(self.step2, _at(self.step2, feature)[1])
+        return carried + _variance(self.step2, _at(self.step2, loss=feature)[1])
 
 
 def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> dict[str, ChainFit]:
@@ -72,7 +80,7 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     usable = {
         task: rungs
         for task, found in points.items()
-        if len(rungs := _usable(chain, found)) >= least_rungs(chain)
+        if len(rungs := usable_rungs(chain, found)) >= least_rungs(chain)
     }
     if not usable:
         return {}
@@ -80,7 +88,10 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     links: dict[str, Fit] = {}
     if chain.link is not None:
         links = _fit_step2(get_law(chain.link), method, {t: points[t] for t in usable})
-    return {task: ChainFit(chain.kind, fits[task], links.get(task)) for task in usable}
+    return {
+        task: ChainFit(chain.kind, fits[task], links.get(task), rungs[0].chance)
+        for task, rungs in usable.items()
+    }
 
 
 def who_votes(chains: Sequence[ChainFit], strength: float) -> tuple[str, ...]:
@@ -117,10 +128,14 @@ def least_checkpoints(chain: Chain, method: Method) -> int:
     return len(get_law(chain.link).parameters) - method.ideal_point
 
 
-def _usable(chain: Chain, points: TaskPoints) -> list[RungPoint]:
+def usable_rungs(chain: Chain, points: TaskPoints) -> list[RungPoint]:
+    """The rungs that a chain is fitted to."""
     if chain.kind != "direct":
         return list(points.rungs)
-    return [rung for rung in points.rungs if rung.accuracy is not None]
+    rungs = [rung for rung in points.rungs if rung.accuracy is not None]
+    if get_law(chain.law).output != "log_quality":
+        return rungs
+    return [rung for rung in rungs if (quality(rung) or 0.0) > LEAST_QUALITY]
 
 
 def _fit_step1(
@@ -141,7 +156,7 @@ def _fit_step1(
     filled = [np.where(np.isfinite(x), x, x[:, :1]) for x in (params, tokens, values)]
     fits = fit(
         law,
-        filled[:2],
+        law_inputs(law, {"params": filled[0], "tokens": filled[1]}),
         filled[2],
         chain.objective,
         weights=np.nan_to_num(weights),
@@ -153,10 +168,28 @@ def _fit_step1(
 
 
 def direct_value(chain: Chain, rung: RungPoint) -> float:
-    """What a direct chain's law is fitted to: the accuracy, or the error rate for a loss law."""
+    """What a direct chain's law is fitted to: the accuracy, -log Q, or the error rate."""
     accuracy = rung.accuracy if rung.accuracy is not None else math.nan
-    is_accuracy = get_law(chain.law).output == "accuracy"
-    return max(accuracy if is_accuracy else 1 - accuracy, SURE)
+    output = get_law(chain.law).output
+    if output == "log_quality":
+        return max(-math.log(quality(rung) or math.nan), SURE)
+    return max(accuracy if output == "accuracy" else 1 - accuracy, SURE)
+
+
+def quality(rung: RungPoint) -> float | None:
+    """Q, the accuracy rescaled so that guessing has 0; None without a chance or an accuracy."""
+    if rung.accuracy is None or rung.chance is None or rung.chance >= 1:
+        return None
+    return (rung.accuracy - rung.chance) / (1 - rung.chance)
+
+
+def direct_accuracy(chain: ChainFit, feature: Array) -> Array:
+    """The accuracies that go with what a direct chain's law gives, not yet cut at 0 and 1."""
+    output = get_law(chain.step1.law).output
+    if output == "log_quality":
+        chance = chain.chance or 0.0
+        return np.asarray(chance + (1 - chance) * np.exp(-feature))
+    return feature if output == "accuracy" else 1 - feature
 
 
 def prior_of(chain: Chain, law: Law) -> Prior:
@@ -192,10 +225,15 @@ def _fit_step2(law: Law, method: Method, points: dict[str, TaskPoints]) -> dict[
     return dict(zip(chosen, fits, strict=True))
 
 
-def _at(law_fit: Fit, *inputs: float) -> tuple[float, Array]:
-    arrays = [np.array([x], dtype=float) for x in inputs]
+def _scale(params: float, tokens: float) -> dict[str, float]:
+    return {"params": params, "tokens": tokens}
+
+
+def _at(law_fit: Fit, **inputs: float) -> tuple[float, Array]:
+    law = get_law(law_fit.law)
+    arrays = law_inputs(law, {name: np.array([x], dtype=float) for name, x in inputs.items()})
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        value, gradient = get_law(law_fit.law).evaluate(law_fit.theta, arrays)
+        value, gradient = law.evaluate(law_fit.theta, arrays)
     return float(value[0]), gradient[0]
 
 

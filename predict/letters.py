@@ -13,7 +13,7 @@ from evaluation.records import InputError
 from predict.fit import Fit, Objective, fit
 from predict.forecast import Flight, Forecast
 from predict.intervals import interval
-from predict.laws import Array, Law, sigmoid
+from predict.laws import Array, Law, get_law
 from predict.points import trailing_mean
 
 FEWEST_POINTS = 10
@@ -159,6 +159,7 @@ def emergence(accuracy: Array, chance: float, instances: int | None) -> int | No
 
 def letter_law(chance: float) -> Law:
     """The sigmoid with floor and ceiling held at chance and 1, each within TIGHT."""
+    sigmoid = get_law("sigmoid")
     held = {"a": (chance - 1, chance - 1 + TIGHT), "b": (1 - TIGHT, 1.0)}
     parameters = [
         replace(p, lower=held[p.name][0], upper=held[p.name][1]) if p.name in held else p

@@ -172,6 +172,27 @@ _variant("direct", "the default's third chain alone", _LOSS_ONLY, _DIRECT)
 _variant(
     "single_step", "arXiv 2412.04403, section 5: seven parameters at once", _LOSS_ONLY, _SINGLE_STEP
 )
+METHODS["kaplan"] = replace(
+    METHODS["own"],
+    name="kaplan",
+    source="Kaplan et al. 2020's L(N, D), which has no floor, then the sigmoid",
+    chains=(replace(_OWN, law="kaplan", priors=(), widths=Widths(0.27, 0, 0.4)),),
+    centre_sd=None,
+)
+METHODS["gadre"] = replace(
+    METHODS["own"],
+    name="gadre",
+    source="Gadre et al. 2024: L(C, D / N), then the error as an exponential of the loss",
+    chains=(replace(_OWN, law="gadre", link="gadre_error", priors=(), widths=Widths(0.3, 0, 0.1)),),
+    ideal_point=False,
+    centre_sd=None,
+)
+_variant(
+    "krajewski",
+    "Krajewski et al. 2025: -log Q from N and D, Q the accuracy rescaled by guessing",
+    _LOSS_ONLY,
+    Chain("direct", "krajewski", None, _ROBUST, Widths(0.2, 0, 0.4), (), _NOISE),
+)
 
 
 def get_method(name: str) -> Method:
@@ -212,7 +233,8 @@ def with_laws(method: Method, law: str | None, link: str | None) -> Method:
 
 
 def _is_step1(name: str) -> bool:
-    return LAWS[name].inputs == ("params", "tokens") and LAWS[name].output == "loss"
+    known = {"params", "tokens", "flops"}
+    return set(LAWS[name].inputs) <= known and LAWS[name].output == "loss"
 
 
 def _is_link(name: str) -> bool:

@@ -28,6 +28,8 @@ class RungPoint:
     loss_sd: float | None = None
     """Standard deviation over the same checkpoints; None for a single one."""
     accuracy_sd: float | None = None
+    chance: float | None = None
+    """Accuracy of guessing; None where the table has none."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
     else:
         accuracy = np.full(len(rows), np.nan)
     kept = np.isfinite(values)
+    chance = _mean(rows["chance"].to_numpy(dtype=float)) if "chance" in rows else None
     runs = rows["run"].to_numpy()[kept]
     values, accuracy = values[kept], accuracy[kept]
     params = rows["params"].to_numpy(dtype=float)[kept]
@@ -67,6 +70,7 @@ def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
                 accuracy=_mean(accuracy[first:stop]),
                 loss_sd=_sd(values[first:stop]),
                 accuracy_sd=_sd(accuracy[first:stop]),
+                chance=chance,
             )
         )
         measured = np.isfinite(accuracy[start:stop])

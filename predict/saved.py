@@ -56,7 +56,12 @@ def _task_fit(entry: dict[str, Any]) -> TaskFit:
 
 def _chain(entry: dict[str, Any]) -> ChainFit:
     step2 = entry["step2"]
-    return ChainFit(entry["kind"], _fit(entry["step1"]), None if step2 is None else _fit(step2))
+    return ChainFit(
+        entry["kind"],
+        _fit(entry["step1"]),
+        None if step2 is None else _fit(step2),
+        entry.get("chance"),
+    )
 
 
 def _fit(entry: dict[str, Any]) -> Fit:

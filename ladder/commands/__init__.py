@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.importing import import_
@@ -24,6 +25,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "noise": noise,
     "forecast": forecast,
     "items": items,
+    "allocate": allocate,
     "report": report,
 }
 """Every verb of the command line."""

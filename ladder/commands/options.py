@@ -31,9 +31,10 @@ class Fitting:
     feature: str = "loss"
     """Column that links the two steps, above 0 and lower for a better model."""
     law: str | None = None
-    """Another law for step 1 on a loss, without priors: chinchilla, chinchilla_scaled, compute."""
+    """Another law for step 1, without priors: chinchilla, chinchilla_scaled, compute, gadre,
+    kaplan, or of N, D or C alone: kaplan_n, kaplan_d, kaplan_c."""
     link: str | None = None
-    """Another law for step 2: sigmoid, log_sigmoid, log_logistic or weibull."""
+    """Another law for step 2: sigmoid, log_sigmoid, log_logistic, weibull or gadre_error."""
 
     def model(self) -> TwoStage:
         """The predictor, yet to be fitted."""
@@ -83,6 +84,11 @@ def fit_table(model: TwoStage, table: Any, path: Path) -> TwoStage:
         return model.fit(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def parse_count(text: str | None, option: str) -> float | None:
+    """A count above 0, as 1e23, 7B or 4T; None for none; InputError otherwise."""
+    return None if text is None else _count(text, text, option)
 
 
 def _count(text: str, whole: str, option: str) -> float:

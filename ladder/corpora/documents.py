@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 import os
+import sysconfig
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,8 @@ READ = 2**20
 PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 """First bytes of compressed files."""
 SUFFIXES = (".gz", ".zst", ".bz2")
+STDLIB = "{stdlib}"
+"""Stands in patterns for the folder of the running Python's standard library."""
 LINES = (".jsonl", ".json")
 KNOWN = (*LINES, ".txt", ".parquet")
 
@@ -48,10 +52,15 @@ class Unit:
 
 
 def find(patterns: Sequence[str], what: str) -> list[Path]:
-    """Files that match, each once, in order; InputError for a pattern that matches none."""
+    """Files that match, each once, in order; InputError for a pattern that matches none.
+
+    `~` is the user's home and `{stdlib}` the standard library of the Python that runs.
+    """
     found: dict[Path, None] = {}
+    stdlib = glob.escape(sysconfig.get_path("stdlib"))
     for pattern in patterns:
-        own = sorted(p for p in glob.glob(os.path.expanduser(pattern), recursive=True))
+        place = os.path.expanduser(pattern).replace(STDLIB, stdlib)
+        own = sorted(p for p in glob.glob(place, recursive=True))
         own = [path for path in own if os.path.isfile(path)]
         if not own:
             raise InputError(
@@ -62,12 +71,13 @@ def find(patterns: Sequence[str], what: str) -> list[Path]:
 
 
 def units(source: Source) -> list[Unit]:
-    """The units of a source of documents; InputError for files of an unknown kind."""
+    """The units of a source of documents; InputError for files of an unknown kind, or closed."""
     if source.dataset is not None:
         return [Unit(source.dataset.path, *cut) for cut in dataset_cuts(source.dataset)]
     found = []
     for path in find(source.files, f"corpus.sources, {source.name}"):
         kind = _kind(source, path)
+        _check_readable(path)
         if kind == ".parquet":
             found += _parquet_units(path)
         elif kind in LINES and _packed(path) is None:
@@ -113,9 +123,11 @@ def read_unit(source: Source, unit: Unit) -> Documents:
                 yield (text if _is_utf8(text) else _mended(text)), share
     except FileNotFoundError:
         raise InputError(f"{unit.path}: no such file") from None
-    except (OSError, EOFError) as error:
+    except PermissionError:
+        raise _closed(unit.path) from None
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"{unit.path}: cannot be read to its end ({error}); is it cut short?"
+            f"{unit.path}: cannot be read to its end ({error}); is it cut short or damaged?"
         ) from error
 
 
@@ -135,6 +147,15 @@ def _kind(source: Source, path: Path) -> str:
             "the source's format if it is one of them"
         )
     return kind
+
+
+def _check_readable(path: Path) -> None:
+    if not os.access(path, os.R_OK):
+        raise _closed(path)
+
+
+def _closed(path: Path | str) -> InputError:
+    return InputError(f"{path}: may not be read (permission denied); allow it, or name other files")
 
 
 def _packed(path: Path) -> str | None:

@@ -114,7 +114,8 @@ class Source(Section):
     """How often its tokens may be trained on at most; 1 is once."""
     files: Patterns = ()
     """Patterns of text files: .jsonl or .json (a document a line), .txt, .parquet. All but the
-    last may be compressed by gzip, zstd or bzip2."""
+    last may be compressed by gzip, zstd or bzip2. `**` matches any number of folders, `~` is your
+    home, and `{stdlib}` the standard library of the Python that runs, which is text at hand."""
     format: Literal["jsonl", "txt", "parquet"] | None = None
     """What files are whose names do not say it."""
     field: str = Field("text", min_length=1)
@@ -153,6 +154,21 @@ class Source(Section):
         return self
 
 
+class Continuations(Section):
+    """A multiple-choice task made of held-out documents: which of the pieces goes on."""
+
+    name: Name = "continuation"
+    """The task's name in the observations table."""
+    items: int = Field(1000, ge=1)
+    """Items of the task."""
+    choices: int = Field(4, ge=2, le=64)
+    """Choices of an item, the right one included; the others go on in other documents."""
+    context: int = Field(96, ge=1)
+    """Characters before the choices."""
+    length: int = Field(32, ge=2)
+    """Characters of a choice."""
+
+
 class TextCorpus(Section):
     """Text, tokenised once into shards, or ready arrays of tokens."""
 
@@ -178,8 +194,10 @@ class TextCorpus(Section):
     """Tokens after which a shard is closed at the document's end; a worker holds as many."""
     tasks: tuple[str, ...] = ()
     """What rungs are scored on, as `ladder evaluate --tasks` takes it."""
+    continuations: tuple[Continuations, ...] = ()
+    """More tasks, which are made of the held-out documents."""
     seed: int = Field(0, ge=0)
-    """Seed of the order of sequences, beside that of the experiment."""
+    """Seed of the order of sequences, beside that of the experiment, and of the continuations."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -202,4 +220,15 @@ class TextCorpus(Section):
             raise ValueError("a tokenizer cannot be trained on arrays of tokens; name theirs")
         if trained and self.end_token is not None:
             raise ValueError("end_token is for tokenizers that exist; one that is trained has one")
+        return self
+
+    @model_validator(mode="after")
+    def _continuations_fit(self) -> TextCorpus:
+        names = [task.name for task in self.continuations]
+        if len(set(names)) < len(names):
+            raise ValueError("two continuations have the same name")
+        if TEXT_VALIDATION in names:
+            raise ValueError(f"{TEXT_VALIDATION} is the held-out loss's name; choose another")
+        if names and all(source.tokens for source in self.sources):
+            raise ValueError("continuations are made of documents, and all sources are arrays")
         return self

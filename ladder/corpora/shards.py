@@ -31,6 +31,9 @@ PROBES, PROBE = 256, 4096
 Each file is looked at in two at least.
 """
 
+OTHER = "was made by another tokenizer, or is of another dtype"
+"""Why a token may be beyond the vocabulary."""
+
 
 class Shard(Section):
     """One file of tokens."""
@@ -60,8 +63,8 @@ class Index(Section):
 class Stream:
     """The tokens of several files, or of a part of them, as one array."""
 
-    def __init__(self, name: str, parts: Sequence[TokenFile]) -> None:
-        self.name = name
+    def __init__(self, name: str, parts: Sequence[TokenFile], why: str = OTHER) -> None:
+        self.name, self.why = name, why
         self.parts = [part for part in parts if part.tokens]
         self._ends = np.cumsum([part.tokens for part in self.parts], dtype=np.int64)
         self._open = lru_cache(OPEN_FILES)(lambda index: self.parts[index].array())
@@ -81,7 +84,8 @@ class Stream:
         if found.size and not 0 <= found.min() <= found.max() < vocabulary:
             row, column = np.argwhere((found < 0) | (found >= vocabulary))[0]
             index = int(self._ends.searchsorted(starts[row] + column, side="right"))
-            raise _beyond(self.parts[index].path, int(found[row, column]), vocabulary)
+            token = int(found[row, column])
+            raise _beyond(self.parts[index].path, token, vocabulary, self.why)
         return found
 
     def __getitem__(self, places: slice) -> Tokens:
@@ -96,7 +100,7 @@ class Stream:
             low, high = (min(max(x - offset, 0), part.tokens) for x in (begin, end))
             parts.append(part.part(low, high))
             offset += part.tokens
-        return Stream(self.name, parts)
+        return Stream(self.name, parts, self.why)
 
     def _fill(self, row: Tokens, start: int, index: int) -> None:
         """Copy the tokens from `start` on, which lies in the file `index`, and the next ones."""
@@ -119,7 +123,9 @@ class TokenFile:
         try:
             mapped = np.memmap(self.path, self.dtype, "r", self.offset, (self.tokens,))
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path}: cannot be read as tokens ({error})") from error
+            raise InputError(
+                f"{self.path}: cannot be read as tokens ({error}); was it cut short or removed?"
+            ) from error
         return np.asarray(mapped)
 
     def part(self, begin: int, end: int) -> TokenFile:
@@ -156,7 +162,11 @@ def read_index(folder: Path) -> Index | None:
     if not (folder / INDEX).exists():
         return None
     try:
-        index = Index.model_validate(read_json(folder / INDEX))
+        document = read_json(folder / INDEX)
+    except InputError as error:
+        raise InputError(f"{error}; {_again(folder)}") from None
+    try:
+        index = Index.model_validate(document)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
@@ -188,9 +198,9 @@ def open_shards(
             raise InputError(f"{path}: {has}; {_again(folder)}")
         if shard.largest >= vocabulary:
             raise _beyond(path, shard.largest, vocabulary)
-    kind = np.dtype(index.dtype).newbyteorder("<")
+    kind, mend = np.dtype(index.dtype).newbyteorder("<"), f"was damaged; {_again(folder)}"
     train, held_out = (
-        Stream(name, [TokenFile(folder / s.file, kind, 0, s.tokens) for s in shards])
+        Stream(name, [TokenFile(folder / s.file, kind, 0, s.tokens) for s in shards], mend)
         for shards in (index.train, index.held_out)
     )
     return train, held_out
@@ -213,6 +223,8 @@ def open_arrays(name: str, paths: Sequence[Path], dtype: str, vocabulary: int) -
     once, and all of them as they are read.
     """
     stream = Stream(name, [_open_array(path, np.dtype(dtype)) for path in paths])
+    if not len(stream):
+        raise InputError(f"corpus.sources, {name}: {paths[0]} holds no tokens; name other files")
     for part in stream.parts:
         tokens = part.array()
         last = max(0, len(tokens) - PROBE)
@@ -240,7 +252,9 @@ def _open_array(path: Path, dtype: np.dtype[Any]) -> TokenFile:
     except (OSError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path}: not readable as an array of tokens ({error})") from error
+        raise InputError(
+            f"{path}: not readable as an array of tokens ({error}); is it cut short or damaged?"
+        ) from error
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise InputError(
             f"{path}: must be a one-dimensional array of integers; it is {array.ndim}-dimensional "
@@ -249,10 +263,9 @@ def _open_array(path: Path, dtype: np.dtype[Any]) -> TokenFile:
     return TokenFile(path, array.dtype, array.offset, len(array))
 
 
-def _beyond(path: Path, token: int, vocabulary: int) -> InputError:
+def _beyond(path: Path, token: int, vocabulary: int, why: str = OTHER) -> InputError:
     return InputError(
-        f"{path}: holds token {token}, beyond the vocabulary of {vocabulary}; it was made by "
-        "another tokenizer, or is of another dtype"
+        f"{path}: holds token {token}, beyond the vocabulary of {vocabulary}; it {why}"
     )
 
 

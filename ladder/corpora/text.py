@@ -19,6 +19,8 @@ from evaluation.files import InputError
 from evaluation.suites import select
 from evaluation.tasks import Task
 from ladder.corpora import tokenizer as tokenizers
+from ladder.corpora.continuations import make_continuations
+from ladder.corpora.disk import full_disk_told
 from ladder.corpora.documents import find, is_held_out, read_unit, units
 from ladder.corpora.mixture import Mixture, Part
 from ladder.corpora.settings import TEXT_VALIDATION, Source, TextCorpus, TrainedTokenizer
@@ -63,11 +65,31 @@ class Text:
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """The tokenizer that is saved with every checkpoint."""
         self._encoding()
-        return tokenizers.load(str(self._tokenizer_folder))
+        return tokenizers.load_kept(self._tokenizer_folder)
 
     def tasks(self) -> list[Task]:
-        """The tasks of the config, as `ladder evaluate` finds them."""
-        return list(select(self.config.tasks).tasks)
+        """The tasks of the config: those `ladder evaluate` finds, and continuations.
+
+        Reads documents for the latter until they are enough. Raises InputError for what is not
+        found, or too little.
+        """
+        try:
+            found = list(select(self.config.tasks).tasks)
+        except InputError as error:
+            raise InputError(f"corpus.tasks, {str(error).removeprefix('--tasks ')}") from None
+        for wanted in self.config.continuations:
+            if any(task.name == wanted.name for task in found):
+                raise InputError(
+                    f"corpus.continuations, {wanted.name}: corpus.tasks has one of that name; "
+                    "choose another"
+                )
+            documents = [
+                (source.name, source.weight, self._documents(source, held_out=True))
+                for source in self.config.sources
+                if not source.tokens
+            ]
+            found.append(make_continuations(wanted, documents, self.config.seed))
+        return found
 
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Sequences of `length` tokens, (B, T): a pure function of its arguments.
@@ -173,7 +195,7 @@ class Text:
         encoding = tokenizers.read_encoding(folder)
         if encoding is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self.folder / ".lock"):
+            with full_disk_told(self.folder), _locked(self.folder / ".lock"):
                 # Another process may have made it meanwhile.
                 encoding = tokenizers.read_encoding(folder) or self._make_tokenizer()
         if self.vocabulary < encoding.size:
@@ -204,13 +226,18 @@ class Text:
             return
         with_text = [s.weight for s in self.config.sources if not s.tokens]
         left = self.config.tokenizer.characters * source.weight / sum(with_text)
+        for text in self._documents(source, held_out=False):
+            yield text[: int(left) + 1]
+            left -= len(text)
+            if left <= 0:
+                return
+
+    def _documents(self, source: Source, held_out: bool) -> Iterator[str]:
+        """The documents of a source that are held out, or those that are trained on."""
         for unit in units(source):
             for text, _ in read_unit(source, unit):
-                if not is_held_out(text, self.config.held_out):
-                    yield text[: int(left) + 1]
-                    left -= len(text)
-                    if left <= 0:
-                        return
+                if is_held_out(text, self.config.held_out) == held_out:
+                    yield text
 
     def _job(self, source: Source) -> Job:
         """How a source is tokenised, in a folder for everything that decides the outcome."""

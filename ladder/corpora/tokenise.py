@@ -7,11 +7,8 @@ a record of how many documents it took; the index, which replaces all records, c
 
 from __future__ import annotations
 
-import errno
-import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.files import InputError, read_json, write_json
+from ladder.corpora.disk import full_disk_told
 from ladder.corpora.documents import Unit, is_held_out, read_unit, source_digest, units
 from ladder.corpora.settings import Source
 from ladder.corpora.shards import Index, Shard, read_index, write_index, write_shard
@@ -38,7 +36,6 @@ BATCH_DOCUMENTS, BATCH_CHARACTERS = 1024, 2**21
 """Documents that are tokenised at once at most."""
 PIECE = 2**18
 """Characters after which a long document is cut at a line's end: memory grows with a piece."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Job(Section):
@@ -85,16 +82,16 @@ def tokenise(job: Job, workers: int) -> Index:
         _check_same(name, folder, made_from, index.model_dump())
         _tidy(folder)
         return index
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
-    found = list(enumerate(units(job.source)))
-    if (folder / BEGUN).exists():
-        _check_same(name, folder, made_from, read_json(folder / BEGUN))
-    else:
-        write_json(folder / BEGUN, made_from)
-    pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
-    with _disk(folder):
+    with full_disk_told(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
+        found = list(enumerate(units(job.source)))
+        if (folder / BEGUN).exists():
+            _check_same(name, folder, made_from, read_json(folder / BEGUN))
+        else:
+            write_json(folder / BEGUN, made_from)
+        pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
         _make(job, pending, workers)
         records = [record for n, _ in found for record in _records(folder, n)]
         index = Index(
@@ -105,7 +102,9 @@ def tokenise(job: Job, workers: int) -> Index:
             held_out=tuple(r.held_out for r in records if r.held_out is not None),
         )
         if not index.train:
-            raise InputError(f"{name}: holds no text to train on")
+            raise InputError(
+                f"{name}: holds no text to train on; name other files, or lower corpus.held_out"
+            )
         write_index(folder, index)
     _tidy(folder)
     return index
@@ -130,7 +129,7 @@ def make_unit(job: Job, number: int, unit: Unit, report: Report) -> None:
         write_json(job.folder / f"{stem}.json", record.model_dump(mode="json"))
         part, done = part + 1, _Open([], [])
 
-    with _disk(job.folder):
+    with full_disk_told(job.folder):
         for batch in _batches(islice(read_unit(job.source, unit), read, None)):
             texts = [text for text, _ in batch]
             for text, ids in zip(texts, encode(texts), strict=True):
@@ -229,10 +228,13 @@ def _pieces(text: str) -> list[str]:
 
 
 def _records(folder: Path, number: int) -> list[Record]:
-    return [
-        Record.model_validate(read_json(path))
-        for path in sorted(folder.glob(f"{number:06d}-*.json"))
-    ]
+    found = []
+    for path in sorted(folder.glob(f"{number:06d}-*.json")):
+        try:
+            found.append(Record.model_validate(read_json(path)))
+        except ValueError:  # an InputError of no JSON, or pydantic's of another document
+            raise InputError(f"{path}: is damaged; remove {folder} to tokenise again") from None
+    return found
 
 
 def _is_done(folder: Path, number: int) -> bool:
@@ -253,17 +255,3 @@ def _check_same(name: str, folder: Path, now: dict[str, Any], then: dict[str, An
                 f"{name}: its {what} changed since {folder} was made; remove that to tokenise "
                 "again, or bring them back"
             )
-
-
-@contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Within it, a disk that fills is one line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise InputError(
-            f"{folder}: {os.strerror(error.errno)}; make room and start again, finished shards "
-            "are kept"
-        ) from error

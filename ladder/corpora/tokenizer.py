@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,8 @@ ENCODING = "encoding.json"
 """What tokenising needs to know beside tokenizer.json; written last, so it says all is there."""
 PADDED_FROM, MULTIPLE = 1024, 128
 """A vocabulary beyond the one is rounded up to a multiple of the other."""
+KNOWN = "give a Hugging Face name or folder, bytes, or {train: 8192}"
+"""What a config may say of the tokenizer."""
 BATCH = 10_000
 """Documents that are given to the trainer at once."""
 PROBE = "Hello, world!  12345\n\n\tdéjà vu — 你好, мир 🙂 \u00a0x<|endoftext|>"
@@ -99,14 +102,21 @@ def load(name: str) -> PreTrainedTokenizerFast:
     """A tokenizer by name or folder; InputError where there is none, or no fast one."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    if (place := Path(name)).is_absolute() and not place.is_dir():
+        raise InputError(f"corpus.tokenizer {name}: there is no such folder; {KNOWN}")
+    # What the hub's client says of every try to reach it would bury the one line below.
+    client = logging.getLogger("huggingface_hub")
+    level = client.level
+    client.setLevel(logging.CRITICAL)
     try:
         found = AutoTokenizer.from_pretrained(name)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(
-            f"corpus.tokenizer {name}: cannot be loaded ({reason}); give a Hugging Face name or "
-            "folder, bytes, or {train: 8192}"
+            f"corpus.tokenizer {name}: cannot be loaded ({reason}); {KNOWN}"
         ) from error
+    finally:
+        client.setLevel(level)
     if not isinstance(found, PreTrainedTokenizerFast):
         raise InputError(f"corpus.tokenizer {name}: is no fast tokenizer; use one that is")
     return found
@@ -143,20 +153,39 @@ def read_encoding(folder: Path) -> Encoding | None:
     if not (folder / ENCODING).exists():
         return None
     try:
-        return Encoding(**read_json(folder / ENCODING))
-    except TypeError:
-        raise InputError(f"{folder / ENCODING}: is damaged; remove {folder}") from None
+        found = Encoding(**read_json(folder / ENCODING))
+    except (InputError, TypeError):
+        found = None
+    kinds = (int, int, str, bool)
+    if found is None or any(type(x) is not kind for x, kind in zip(found, kinds, strict=True)):
+        raise _damaged(folder / ENCODING)
+    return found
 
 
 def plain_encoder(folder: Path) -> Tokenizer:
     """The tokenizer in a folder for documents, in which what reads like a special token is text."""
     from tokenizers import Tokenizer
 
-    raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    try:
+        raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception:
+        raise _damaged(folder / "tokenizer.json") from None
     raw.encode_special_tokens = True
     raw.no_truncation()
     raw.no_padding()
     return raw
+
+
+def load_kept(folder: Path) -> PreTrainedTokenizerFast:
+    """The tokenizer that save() left in a folder; InputError where it is damaged."""
+    try:
+        return load(str(folder))
+    except InputError:
+        raise _damaged(folder / "tokenizer.json") from None
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path}: is damaged; remove {path.parent} to make it again")
 
 
 def _byte_letters() -> list[str]:

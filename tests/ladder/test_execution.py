@@ -14,7 +14,7 @@ from evaluation.files import InputError
 from evaluation.models import LoadedModel
 from evaluation.tasks import read_task
 from ladder import train as training
-from ladder.config import Execution, Model, Recipe, load_config
+from ladder.config import load_config
 from ladder.corpora import open_corpus
 from ladder.model import build_model, scoring_attention
 from ladder.optim import build_optimizers
@@ -22,6 +22,7 @@ from ladder.parallel import Parallel, blocks
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
 from ladder.score import score_rung
+from ladder.settings import Execution, Model, Recipe
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ladder.config import Model, load_config
+from ladder.config import load_config
 from ladder.model import build_model
+from ladder.settings import Model
 from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 
 PUBLISHED = {

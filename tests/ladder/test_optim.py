@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ladder.config import Model, Recipe
 from ladder.model import build_model
 from ladder.optim import build_optimizers
+from ladder.settings import Model, Recipe
 from ladder.shapes import Shape
 
 SHAPE = Shape(layers=2, width=16, heads=2, hidden=24)

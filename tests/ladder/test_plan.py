@@ -87,3 +87,42 @@ def test_names_are_unique_and_unknown_ones_refused() -> None:
         make_plan(load_config("quickstart", ("targets=[{size: 7K, multiple: 5}]",)))
     with pytest.raises(InputError, match="rung '7K-3xC': not trained by this config"):
         make_plan(load_config("quickstart")).run("7K-3xC")
+
+
+def test_one_trunk_a_size_saves_two_fifths_of_the_published_ladder() -> None:
+    plan = make_plan(load_config("olmo2", ("recipe.schedule=wsd",)))
+    assert [trunk.name for trunk in plan.trunks] == [f"{s}-trunk" for s in PUBLISHED_LADDER]
+    assert plan.ladder_flops / plan.separate_flops == pytest.approx(0.6, abs=1e-4)
+    separate = make_plan(load_config("olmo2"))
+    assert plan.separate_flops == separate.ladder_flops
+    assert [r.describe() for r in plan.rungs] == [r.describe() for r in separate.rungs]
+    for rung in plan.rungs:
+        assert rung.trunk is not None
+        assert rung.branch_step in rung.trunk.branches
+        assert rung.warmup_steps < rung.branch_step == rung.steps - round(rung.steps / 10)
+
+
+PUBLISHED_LADDER = ("190M", "370M", "760M", "1.3B")
+
+
+def test_rungs_of_a_trunk_share_batch_and_warm_up_whatever_the_rule() -> None:
+    plan = make_plan(load_config("quickstart", ("recipe.schedule=wsd",)))
+    for trunk in plan.trunks:
+        rungs = [rung for rung in plan.rungs if rung.size == trunk.size]
+        assert {rung.batch_sequences for rung in rungs} == {trunk.batch_sequences}
+        assert {rung.warmup_steps for rung in rungs} == {trunk.warmup_steps}
+        assert {rung.stream for rung in rungs} == {trunk.name}
+        assert trunk.warmup_steps < min(trunk.branches)
+    (target,) = plan.targets
+    assert target.trunk is None
+
+
+def test_a_size_of_one_multiple_and_a_rung_that_only_decays_have_no_trunk() -> None:
+    one = make_plan(load_config("quickstart", ("recipe.schedule=wsd", "ladder.multiples=[5]")))
+    assert one.trunks == ()
+    assert all(rung.trunk is None for rung in one.rungs)
+    sets = ("recipe.schedule=wsd", "recipe.decay=0.999", "recipe.warmup=0")
+    short = make_plan(load_config("quickstart", sets))
+    for rung in short.rungs:
+        assert (rung.trunk is None) == (rung.branch_step == 0)
+        assert rung.branch_step < rung.steps

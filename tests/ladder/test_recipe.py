@@ -31,6 +31,8 @@ def test_a_stable_schedule_stays_at_the_peak_until_it_falls() -> None:
         return recipe.scheduled(step, 100, 10, 2.0, "wsd", 0.1, decay=0.2)
 
     assert recipe.decay_begin(100, 10, 0.2) == 80
+    assert recipe.decay_begin(100, 90, 0.2) == 90
+    assert recipe.decay_begin(100, 300, 0.2) == 99
     assert rate(5) == pytest.approx(1.0)
     assert {rate(step) for step in (10, 11, 50, 80)} == {2.0}
     assert rate(90) == pytest.approx(2.0 * 0.55)

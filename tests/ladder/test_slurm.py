@@ -14,9 +14,10 @@ import pytest
 from evaluation.files import InputError
 from ladder import slurm
 from ladder.cli import main
-from ladder.config import differences, limit_seconds, load_config
+from ladder.config import differences, load_config
 from ladder.plan import make_plan
 from ladder.runs import Progress, RunsFolder
+from ladder.settings import limit_seconds
 
 FAKES = {
     "sbatch": """

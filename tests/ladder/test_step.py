@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional
 
 from ladder import step as stepping
-from ladder.config import Execution, Model, Recipe
 from ladder.model import build_model
 from ladder.optim import build_optimizers
 from ladder.parallel import Parallel
+from ladder.settings import Execution, Model, Recipe
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
 
@@ -82,3 +86,51 @@ def test_half_precision_is_near_the_whole() -> None:
         )
     assert found["bf16"].loss != found["fp32"].loss
     assert found["bf16"].loss == pytest.approx(found["fp32"].loss, rel=0.01)
+
+
+def test_a_model_that_was_scored_goes_back_to_training() -> None:
+    loss_model = model()
+    loss_model.model.eval()
+    loss_model(TOKENS)
+    assert all(part.training for part in loss_model.modules())
+
+
+@pytest.mark.parametrize("most", [1e-3, 1e3])
+def test_gradients_are_clipped_as_torch_clips_them(most: float) -> None:
+    loss_model, other = model(), model()
+    gradients(loss_model), gradients(other)
+    norm = ALONE.clip(tuple(loss_model.parameters()), most)
+    expected = torch.nn.utils.clip_grad_norm_(other.parameters(), most)
+    assert norm == expected.item()
+    for one, two in zip(loss_model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
+
+
+KEPT = """
+import resource
+import torch
+from ladder.config import Execution
+from ladder.parallel import joined
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+plain = faults()
+with joined(Execution(device="cpu")):
+    faults()
+    print(plain, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone is asked to")
+def test_on_a_cpu_memory_that_a_step_frees_is_there_for_the_next() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", KEPT], capture_output=True, text=True, check=True
+    ).stdout
+    plain, kept = map(int, answer.split())
+    assert plain > 50_000
+    assert kept < 100

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from predict.fit import Objective, fit
-from predict.laws import LAWS, InputError, get_law, register
+from predict.laws import INPUTS, LAWS, InputError, get_law, law_inputs, register
 
 POINTS = {
     "params": np.geomspace(1e8, 1e10, 7),
     "tokens": np.geomspace(4e9, 4e12, 7),
     "loss": np.linspace(0.4, 1.6, 7),
+    "flops": np.geomspace(1e19, 1e23, 7),
+    "steps": np.geomspace(1e3, 1e6, 7),
+    "unique_tokens": np.geomspace(3e9, 3e10, 7),
 }
 THETA = {
     "chinchilla": [5.0, 0.3, 6.0, 0.28, 0.7],
@@ -22,6 +25,16 @@ THETA = {
     "log_sigmoid": [-0.1, 0.8, 6.0],
     "log_logistic": [-0.7, 0.9, 5.0, 0.95],
     "weibull": [-0.7, 0.9, 5.0, 0.95],
+    "kaplan_n": [0.9, 0.076],
+    "kaplan_d": [0.6, 0.095],
+    "kaplan_c": [0.8, 0.05],
+    "kaplan": [0.84, 0.076, -0.31, 0.103],
+    "kaplan_steps": [0.9, 0.077, 0.2, 0.76],
+    "gadre": [4.95, 5.24, 0.1212, 1.508],
+    "gadre_error": [2.079, 0.756, 0.85],
+    "repeated": [-1.05, 0.35, -1.6, 0.37, 1.87, 15.4, 5.3],
+    "krajewski": [-1.5, 0.3, -1.4, 0.25],
+    "krajewski_compute": [-0.2, 0.15],
 }
 
 
@@ -81,3 +94,27 @@ def test_an_unknown_law_and_a_second_one_of_a_name_are_refused() -> None:
         get_law("chinchila")
     with pytest.raises(ValueError, match="twice"):
         register(LAWS["chinchilla"])
+
+
+def test_inputs_are_taken_by_name_flops_follow_and_what_lacks_is_named() -> None:
+    given = {"params": np.array([1e9]), "tokens": np.array([2e10])}
+    assert law_inputs(LAWS["kaplan_c"], given)[0] == pytest.approx(1.2e20)
+    assert law_inputs(LAWS["kaplan_c"], {**given, "flops": np.array([7.0])})[0] == 7.0
+    assert [x[0] for x in law_inputs(LAWS["kaplan"], given)] == [1e9, 2e10]
+    with pytest.raises(InputError, match="law kaplan_steps: takes steps"):
+        law_inputs(LAWS["kaplan_steps"], given)
+    assert {name for law in LAWS.values() for name in law.inputs} <= set(INPUTS)
+
+
+def test_the_error_law_is_gadres_on_its_constants() -> None:
+    accuracy = LAWS["gadre_error"].value([2.079, 0.756, 0.85], 2.5)[0]
+    assert 1 - accuracy == pytest.approx(0.85 - 2.079 * np.exp(-0.756 * 2.5))
+
+
+def test_krajewskis_two_forms_are_one_along_a_fixed_ratio() -> None:
+    flops = np.geomspace(1e19, 1e23, 5)
+    size = np.sqrt(flops / 120)
+    direct = LAWS["krajewski"].value([0.1, 0.4, -0.2, 0.4], size, 20 * size)
+    logs = np.polyfit(np.log(flops / 1e21), np.log(direct), 1)
+    alone = LAWS["krajewski_compute"].value([logs[1], -logs[0]], flops)
+    assert alone == pytest.approx(direct, rel=1e-9)

@@ -51,3 +51,17 @@ def test_a_link_is_refused_where_no_chain_that_votes_has_one() -> None:
     for name in ("direct", "single_step"):
         with pytest.raises(InputError, match="has no step 2"):
             with_laws(get_method(name), None, "weibull")
+
+
+def test_the_laws_of_papers_are_methods_and_laws_of_step_1() -> None:
+    kaplan, gadre, krajewski = (get_method(n) for n in ("kaplan", "gadre", "krajewski"))
+    assert kaplan.chains[0].law == "kaplan"
+    assert (gadre.chains[0].law, gadre.chains[0].link) == ("gadre", "gadre_error")
+    # An exponential of the loss is not 1 at loss 0.
+    assert not gadre.ideal_point
+    assert [c.kind for c in krajewski.chains if c.votes] == ["direct"]
+    for law in ("kaplan", "gadre", "kaplan_c", "kaplan_n", "kaplan_d"):
+        assert with_laws(get_method("published"), law, None).chains[0].law == law
+    for law in ("kaplan_steps", "repeated", "krajewski"):
+        with pytest.raises(InputError, match="use one of chinchilla"):
+            with_laws(get_method("published"), law, None)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from evaluation.files import InputError
 from ladder.corpora import documents, hub
-from ladder.corpora.documents import is_held_out, read_unit, source_digest, units
+from ladder.corpora.documents import find, is_held_out, read_unit, source_digest, units
 from ladder.corpora.settings import Dataset, Source
 
 TEXTS = ["one", "zwei\nLinien", "trois — “citation”", "четыре 🙂", "\u2028five\x85"]
@@ -225,3 +225,11 @@ def test_a_dataset_that_is_not_there_is_one_line(
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match="needs `datasets`; pip install"):
         units(absent)
+
+
+def test_stdlib_in_a_pattern_is_the_running_pythons_own() -> None:
+    package = Path(json.__file__)
+    assert package in find(["{stdlib}/json/*.py"], "files")
+    assert find(["{stdlib}/json/__init__.py"], "files") == [package]
+    with pytest.raises(InputError, match=r"no file matches \{stdlib\}/no-such/\*\.py"):
+        find(["{stdlib}/no-such/*.py"], "files")

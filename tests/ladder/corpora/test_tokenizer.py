@@ -97,9 +97,11 @@ def test_a_tokenizer_that_is_not_there_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match=r"tokenizer .*none: cannot be loaded") as caught:
-        own.load(str(tmp_path / "none"))
+    with pytest.raises(InputError, match=r"tokenizer nobody/none: cannot be loaded") as caught:
+        own.load("nobody/none")
     assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match=r"tokenizer .*none: there is no such folder"):
+        own.load(str(tmp_path / "none"))
 
 
 @pytest.mark.parametrize(("size", "expected"), [(257, 257), (1024, 1024), (100278, 100352)])

@@ -1,0 +1,446 @@
+"""Times training on a CPU against the Hugging Face Trainer, and the quick start side by side.
+
+    pip install accelerate==1.15.0
+    python benchmarks/train_speed.py steps|ladder|growth [CASE ...] [--turns N]
+
+Each part prints a section; benchmarks/train_speed.md holds a run of all three.
+
+steps: the real `train_rung`, with its logging and progress, but without scoring and checkpoints,
+against transformers.Trainer, without logging, on the same model, initial weights, batches (made
+beforehand for both), optimizer and schedule, one thread, fp32; their losses are compared first.
+Each side has a process of its own and they take turns. A run is timed from the start of one step to
+the start of a later one, so that all that a step takes is counted and nothing that is done once.
+ladder: `ladder train` with two workers against one. growth: a step's time at the start and at
+the end of a long run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+if __name__ == "__main__":
+    # Before torch is loaded, which reads it then.
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from evaluation.files import write_text
+from ladder import recipe, train
+from ladder.config import Experiment, dump_config, load_config
+from ladder.corpora import open_corpus
+from ladder.model import build_model
+from ladder.optim import build_optimizers
+from ladder.plan import Rung, make_plan
+from ladder.runs import RunsFolder
+from ladder.shapes import Shape
+
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""What ladder.parallel asks of glibc, as environment variables: for a Trainer that has it too."""
+
+WARM_UP = 5
+"""Steps before the clock starts."""
+
+NO_CHECKPOINTS = f"checkpoints.every={10**9}"
+BATCHES = 40
+"""Different batches, which a run repeats."""
+
+STEPS = {
+    "3K-1xC": 200,
+    "3K-10xC": 120,
+    "5K-2xC": 150,
+    "7K-5xC": 80,
+    "13K-10xC": 40,
+    "29K-10xC": 25,
+    "d256": 3,
+}
+"""Timed steps of a turn: rungs of the quick start as they are, and a model of d = 256."""
+
+REQUIRED = {"d256": 1.0}
+"""Ratio to the Trainer that is required, 1.1 where nothing is said."""
+
+CLOSE = 1e-3
+"""Nats by which the sides' losses may differ over the warm-up, to see that they do the same."""
+
+GROWTH_STEPS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """What both sides train."""
+
+    config: Experiment
+    rung: Rung
+    vocabulary: int
+    rows: NDArray[np.int64]
+    """Batches, (BATCHES, B, T + 1)."""
+
+
+@dataclass
+class Clock:
+    """When each step began."""
+
+    device: str = "cpu"
+    timed: int = 0
+    """Steps after the warm-up that count."""
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+    def tick(self) -> None:
+        """A step begins."""
+        if self.device == "cuda" and len(self.wall) in (WARM_UP, WARM_UP + self.timed):
+            torch.cuda.synchronize()
+        self.cpu.append(time.process_time())
+        self.wall.append(time.perf_counter())
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """CPU and wall seconds of a step."""
+        both = {"cpu": self.cpu, "wall": self.wall}
+        last = WARM_UP + self.timed
+        return {key: (times[last] - times[WARM_UP]) / self.timed for key, times in both.items()}
+
+
+Run = tuple[Clock, list[float]]
+"""When the steps of a run began, and their losses."""
+
+
+def make_case(name: str, steps: int) -> Case:
+    """A rung of the quick start by name, or d256, with that many steps to be timed."""
+    config = load_config("quickstart", (NO_CHECKPOINTS,))
+    rung = make_plan(config).run("29K-10xC" if name == "d256" else name)
+    rung = replace(rung, steps=WARM_UP + steps + 1)
+    if name != "d256":
+        corpus = open_corpus(config.corpus, Path())
+        rows = [
+            corpus.batch(0, step, rung.batch_sequences, rung.sequence_length + 1)
+            for step in range(BATCHES)
+        ]
+        return Case(config, rung, corpus.vocabulary, np.stack(rows))
+    shape = Shape(layers=8, width=256, heads=4, hidden=1024)
+    config = load_config("quickstart", (NO_CHECKPOINTS, "model.sequence_length=256"))
+    rung = replace(rung, shape=shape, sequence_length=256, batch_sequences=4, learning_rate=1e-3)
+    drawn = np.random.default_rng(0).integers(8192, size=(BATCHES, 4, 257))
+    return Case(config, rung, 8192, drawn)
+
+
+class Rows:
+    """A corpus of batches made beforehand."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.vocabulary = case.vocabulary
+
+    def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice) -> Any:
+        """The step's batch."""
+        return self.case.rows[step % len(self.case.rows)][rows]
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def check(self, sequences: int, length: int) -> None:
+        """Nothing."""
+
+    def tokenizer(self) -> None:
+        """None: nothing is scored or saved."""
+
+
+def ours(case: Case, clock: Clock) -> Run:
+    """Train with train_rung, neither scored nor saved."""
+    losses = []
+    step = train.optimizer_step
+    unscored = mock.Mock(**{"due.return_value": False, "lack.return_value": False})
+
+    def stepped(*arguments: Any, **named: Any) -> Any:
+        clock.tick()
+        found = step(*arguments, **named)
+        losses.append(found.loss)
+        return found
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.multiple(
+            train,
+            open_corpus=lambda *_: Rows(case),
+            optimizer_step=stepped,
+            Scores=mock.Mock(return_value=unscored),
+        ),
+    ):
+        runs = RunsFolder(Path(folder))
+        write_text(runs.config, dump_config(case.config))
+        train.train_rung(case.config, case.rung, runs)
+    return clock, losses
+
+
+class Examples(torch.utils.data.Dataset):  # type: ignore[misc]
+    """The same rows in the same order, a batch at a time."""
+
+    def __init__(self, case: Case) -> None:
+        self.rows = torch.from_numpy(np.roll(case.rows, -1, axis=0)).flatten(0, 1)
+        self.count = case.rung.steps * case.rung.batch_sequences
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitems__(self, places: Sequence[int]) -> torch.Tensor:
+        return self.rows[torch.tensor(places) % len(self.rows)]
+
+
+def collated(rows: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Inputs and targets of rows (B, T + 1), shifted here rather than in the model."""
+    targets = rows[:, 1:].contiguous()
+    return {"input_ids": rows[:, :-1], "labels": targets, "shift_labels": targets}
+
+
+def trainer(case: Case, clock: Clock, fused: bool = True, **more: Any) -> Run:
+    """Train with transformers.Trainer, as fast as its settings make it."""
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    config, rung = case.config, case.rung
+    if clock.device == "cpu":
+        torch.set_num_threads(1)
+    seed = train.run_seed(config.seed, rung.stream)
+    model = build_model(config.model, rung.shape, case.vocabulary, seed).to(clock.device)
+    groups = build_optimizers(model, config.recipe).parts[0].param_groups
+    own = config.recipe
+    optimizer = torch.optim.AdamW(
+        [{"params": g["params"], "weight_decay": g["weight_decay"]} for g in groups],
+        lr=1.0,
+        betas=own.betas,
+        eps=own.eps,
+        fused=fused,
+    )
+
+    def rate(done: int) -> float:
+        return recipe.scheduled(
+            done + 1,
+            rung.steps,
+            rung.warmup_steps,
+            rung.learning_rate,
+            rung.schedule,
+            own.final_learning_rate,
+            own.decay,
+        )
+
+    losses = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = {
+            "per_device_train_batch_size": rung.batch_sequences,
+            "use_cpu": clock.device == "cpu",
+            **more,
+        }
+        arguments = TrainingArguments(
+            folder,
+            max_steps=rung.steps,
+            max_grad_norm=own.gradient_clip,
+            train_sampling_strategy="sequential",
+            logging_strategy="no",
+            logging_nan_inf_filter=False,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+            average_tokens_across_devices=False,
+            **options,
+        )
+        rival = Trainer(
+            model,
+            arguments,
+            data_collator=collated,
+            train_dataset=Examples(case),
+            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)),
+        )
+        rival.remove_callback(PrinterCallback)  # It would write among the answers.
+        step, passes = rival.training_step, arguments.gradient_accumulation_steps
+        count = 0
+
+        def stepped(*given: Any, **named: Any) -> torch.Tensor:
+            nonlocal count
+            if count % passes == 0:
+                clock.tick()
+            count += 1
+            loss = step(*given, **named)
+            losses.append(loss)
+            return loss
+
+        rival.training_step = stepped
+        rival.train()
+    parts = torch.stack(losses).view(-1, passes)
+    return clock, parts.sum(dim=1).tolist()
+
+
+def trainer_for_loop(case: Case, clock: Clock) -> Run:
+    """The Trainer with its optimizer not fused."""
+    return trainer(case, clock, fused=False)
+
+
+SIDES: dict[str, tuple[Callable[[Case, Clock], Run], dict[str, str]]] = {
+    "ours": (ours, {}),
+    "Trainer": (trainer, {}),
+    "Trainer, AdamW not fused": (trainer_for_loop, {}),
+    "Trainer, memory kept": (trainer, KEPT_MEMORY),
+}
+"""What is run, and in which environment; the Trainer at its best is the second."""
+
+
+class Worker:
+    """A process that trains a case whenever it is asked to."""
+
+    def __init__(self, side: str, name: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "work", side, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **SIDES[side][1]},
+        )
+
+    def run(self) -> dict[str, Any]:
+        """CPU and wall seconds of a step, and the losses."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return dict(json.loads(self.process.stdout.readline()))
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def work(side: str, name: str) -> None:
+    """Train once for every line of the input."""
+    case = make_case(name, STEPS[name])
+    for _ in sys.stdin:
+        clock, losses = SIDES[side][0](case, Clock(timed=STEPS[name]))
+        print(json.dumps({**clock.seconds, "losses": losses}), flush=True)
+
+
+def steps(names: Sequence[str], turns: int) -> None:
+    """Both sides in turns on every case."""
+    print(f"## Steps\n\n`python benchmarks/train_speed.py steps`: medians of {turns} turns of one")
+    print("thread; ratios are of CPU seconds, turn by turn, with the quartiles of the first.\n")
+    others = [side for side in SIDES if side != "ours"]
+    print("| model | batch, tokens | tokens/s, ours | tokens/s, Trainer | CPU ms a step | ", end="")
+    print("".join(f"{side} / ours | " for side in others), "wall: Trainer / ours |", sep="")
+    print("| --- " * (len(others) + 6) + "|")
+    for name in names or STEPS:
+        measure(name, others, turns)
+
+
+def measure(name: str, others: list[str], turns: int) -> None:
+    """One case's line of the table."""
+    rung = make_case(name, 1).rung
+    workers = {side: Worker(side, name) for side in SIDES}
+    first = {side: worker.run() for side, worker in workers.items()}
+    for side in others:
+        pairs = zip(first["ours"]["losses"], first[side]["losses"], strict=True)
+        if (off := max(abs(a - b) for a, b in [*pairs][:WARM_UP])) > CLOSE:
+            raise SystemExit(f"{name}: the losses of {side} differ from ours by {off:.1e} nats")
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for turn in range(turns):
+        # Each side goes first in its turn: what runs before another does not favour one.
+        order = [*SIDES][turn % len(SIDES) :] + [*SIDES][: turn % len(SIDES)]
+        for side in order:
+            found[side].append(workers[side].run())
+    for worker in workers.values():
+        worker.close()
+
+    def ratios(side: str, key: str) -> list[float]:
+        return [b[key] / a[key] for a, b in zip(found["ours"], found[side], strict=True)]
+
+    cpu = {side: statistics.median(turn["cpu"] for turn in found[side]) for side in SIDES}
+    best = ratios("Trainer", "cpu")
+    low, middle, high = statistics.quantiles(best, n=4)
+    cells = [f"**{middle:.2f}** ({low:.2f}-{high:.2f})"]
+    cells += [f"{statistics.median(ratios(side, 'cpu')):.2f}" for side in others[1:]]
+    cells += [f"{statistics.median(ratios('Trainer', 'wall')):.2f}"]
+    speeds = " | ".join(f"{rung.batch_tokens / cpu[side]:,.0f}" for side in ("ours", "Trainer"))
+    milliseconds = cpu["ours"] * 1e3
+    print(
+        f"| {name} | {rung.batch_tokens} | {speeds} | {milliseconds:.2f} | {' | '.join(cells)} |",
+        flush=True,
+    )
+    if middle < REQUIRED.get(name, 1.1):
+        print(f"{name}: less than {REQUIRED.get(name, 1.1):g}x the Trainer", file=sys.stderr)
+
+
+def ladder(settings: Sequence[str], turns: int) -> None:
+    """The quick start's rungs with two workers and with one, in turns."""
+    found: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(turns):
+        for workers in found:
+            with tempfile.TemporaryDirectory() as folder:
+                line = ["train", "quickstart", "--runs", f"{folder}/runs"]
+                for setting in ("targets=[]", "evaluation.at=[1]", *settings):
+                    line += ["--set", setting]
+                begin = time.perf_counter()
+                subprocess.run(
+                    [sys.executable, "-m", "ladder.cli", *line, "--workers", str(workers)],
+                    check=True,
+                    stdout=subprocess.DEVNULL,
+                )
+                found[workers].append(time.perf_counter() - begin)
+    one, two = found.values()
+    ratios = [a / b for a, b in zip(one, two, strict=True)]
+    command = " ".join(["python benchmarks/train_speed.py ladder", *settings])
+    print(f"## Side by side\n\n`{command}`: the quick start's rungs,")
+    print("each scored once, start of the processes included, wall seconds; medians of")
+    print(f"{turns} turns on {os.cpu_count()} cores.\n")
+    print("| one after another | two side by side | ratio | ratios |\n| --- | --- | --- | --- |")
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    middle = statistics.median
+    print(f"| {middle(one):.1f} s | {middle(two):.1f} s | **{middle(ratios):.2f}** | {each} |")
+
+
+def growth(_: Sequence[str], turns: int) -> None:
+    """A step's time over the first and the last tenth of a long run."""
+    clock, _ = ours(make_case("3K-1xC", GROWTH_STEPS), Clock(timed=GROWTH_STEPS))
+    tenths = np.array_split(np.diff(clock.cpu[WARM_UP:]), 10)
+    print(
+        "## Growth\n\n`python benchmarks/train_speed.py growth`: a run of the 3K model, logging as"
+    )
+    print(f"always, {GROWTH_STEPS:,} steps; CPU milliseconds of a step in each tenth of the run.")
+    print("A busy machine moves the medians; what grows would raise the quick steps as well.\n")
+    print(f"| | {' | '.join(map(str, range(1, 11)))} | last / first |")
+    print("| --- " * 12 + "|")
+    for label, share in (("median", 50), ("quickest tenth", 10)):
+        found = [float(np.percentile(part, share)) * 1e3 for part in tenths]
+        cells = " | ".join(f"{value:.2f}" for value in found)
+        print(f"| {label} | {cells} | **{found[-1] / found[0]:.3f}** |")
+
+
+PARTS = {"steps": steps, "ladder": ladder, "growth": growth}
+
+
+def main() -> None:
+    """Print the part that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=[*PARTS, "work"])
+    parser.add_argument("rest", nargs="*", help="cases of steps; KEY=VALUE settings of ladder")
+    parser.add_argument("--turns", type=int, default=9, help="of steps and ladder")
+    given = parser.parse_args()
+    if given.part == "work":
+        work(*given.rest)
+    else:
+        PARTS[given.part](given.rest, given.turns)
+
+
+if __name__ == "__main__":
+    main()
