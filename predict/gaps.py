@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from predict.chains import ChainFit
-from predict.laws import Array, get_law
+from predict.chains import ChainFit, direct_accuracy
+from predict.laws import Array, get_law, law_inputs
 from predict.task_fit import TaskFit
 
 SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -126,12 +126,13 @@ def learn_gap(curves: Sequence[tuple[Array, Array]]) -> Gap | None:
 
 def _values(chain: ChainFit, params: float, tokens: Array) -> Array:
     law = get_law(chain.step1.law)
-    return law.value(chain.step1.theta, np.full(len(tokens), params), tokens)
+    scale = {"params": np.full(len(tokens), params), "tokens": tokens}
+    return law.value(chain.step1.theta, *law_inputs(law, scale))
 
 
 def _accuracy(chain: ChainFit, feature: Array) -> Array:
     if chain.kind == "direct":
-        value = feature if get_law(chain.step1.law).output == "accuracy" else 1 - feature
+        value = direct_accuracy(chain, feature)
     elif chain.step2 is None:
         return np.full(len(feature), np.nan)
     else:
