@@ -33,6 +33,7 @@ NO_TORCH = (
     "ladder.commands.evaluating",
     "ladder.commands.forecasting",
     "ladder.commands.importing",
+    "ladder.commands.next_run",
     "ladder.commands.options",
     "ladder.commands.predicting",
     "ladder.commands.running",

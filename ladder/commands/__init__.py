@@ -8,6 +8,7 @@ from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.importing import import_
+from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
 
@@ -26,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "forecast": forecast,
     "items": items,
     "allocate": allocate,
+    "next": next_run,
     "report": report,
 }
 """Every verb of the command line."""
