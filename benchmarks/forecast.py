@@ -27,7 +27,7 @@ from predict import forecast as forecasting
 from predict.audit import actual_of
 from predict.backtest import make_splits
 from predict.forecast import Flight, Forecast, forecast
-from predict.gaps import Gap
+from predict.schedule_gap import Gap
 from predict.letters import forecast_letters
 from predict.points import task_points
 

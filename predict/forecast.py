@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.gaps import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
+from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
 from predict.intervals import Interval, interval
 from predict.laws import Array
 from predict.numbers import human

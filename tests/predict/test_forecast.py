@@ -14,7 +14,7 @@ from flights import SHARES, gap, in_flight
 
 from predict import InputError, TwoStage
 from predict.forecast import Estimate, Flight, Forecast, flight_of, forecast, own_offset
-from predict.gaps import learn_gap
+from predict.schedule_gap import learn_gap
 
 
 def forecast_big(table: pd.DataFrame, *shares: float, method: str = "default") -> list[Forecast]:
