@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
 from predict.intervals import Interval, interval
 from predict.laws import Array
 from predict.numbers import human
+from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
 from predict.task_fit import Prediction, Target, TaskFit
 from predict.two_stage import TwoStage
 
