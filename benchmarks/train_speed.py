@@ -1,17 +1,17 @@
 """Times training on a CPU against the Hugging Face Trainer, and the quick start side by side.
 
     pip install accelerate==1.15.0
-    python benchmarks/train_speed.py steps|ladder|growth [CASE ...] [--turns N]
+    python benchmarks/train_speed.py steps|ladder|machine|growth [CASE ...] [--turns N]
 
-Each part prints a section; benchmarks/train_speed.md holds a run of all three.
+Each part prints a section; benchmarks/train_speed.md holds a run of all.
 
 steps: the real `train_rung`, with its logging and progress, but without scoring and checkpoints,
 against transformers.Trainer, without logging, on the same model, initial weights, batches (made
 beforehand for both), optimizer and schedule, one thread, fp32; their losses are compared first.
 Each side has a process of its own and they take turns. A run is timed from the start of one step to
 the start of a later one, so that all that a step takes is counted and nothing that is done once.
-ladder: `ladder train` with two workers against one. growth: a step's time at the start and at
-the end of a long run.
+ladder: `ladder train` with two workers against one. machine: the most that this can give here.
+growth: a step's time from the start to the end of a long run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -426,7 +427,31 @@ def growth(_: Sequence[str], turns: int) -> None:
         print(f"| {label} | {cells} | **{found[-1] / found[0]:.3f}** |")
 
 
-PARTS = {"steps": steps, "ladder": ladder, "growth": growth}
+def machine(_: Sequence[str], turns: int) -> None:
+    """What two processes that share nothing gain over one: all that side by side can."""
+    workers = [Worker("ours", "13K-10xC") for _ in range(2)]
+    for worker in workers:
+        worker.run()
+
+    def repeated(worker: Worker) -> float:
+        return sum(worker.run()["wall"] for _ in range(10))
+
+    ratios = []
+    for _ in range(turns):
+        alone = repeated(workers[0])
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(repeated, workers))
+        ratios.append(2 * alone / statistics.mean(both))
+    for worker in workers:
+        worker.close()
+    each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print("## The machine\n\n`python benchmarks/train_speed.py machine`: steps a second of two")
+    print("processes that share nothing, against one alone;", end=" ")
+    print(f"{turns} turns on {os.cpu_count()} cores.\n")
+    print(f"| ratio | ratios |\n| --- | --- |\n| **{statistics.median(ratios):.2f}** | {each} |")
+
+
+PARTS = {"steps": steps, "ladder": ladder, "machine": machine, "growth": growth}
 
 
 def main() -> None:

@@ -86,7 +86,8 @@ def optimizer_step(
     whole = sequences * (tokens.shape[1] - 1)
     most = -(-sequences // parallel.world)
     micro = execution.micro_batch or most
-    total = torch.zeros((), dtype=torch.float64)
+    # Summed where it is: asking for it would make a GPU wait after every pass.
+    total = torch.zeros((), dtype=torch.float64, device=parallel.device)
     # Sharded models need every rank in every pass: one with a row less repeats one, for nothing.
     passes = -(-most // micro)
     for index in range(passes):
@@ -98,7 +99,7 @@ def optimizer_step(
             loss, nats = model(part.to(parallel.device))
             # Ranks average their gradients; each has the sum over its own tokens.
             (loss * (parallel.world / whole if counts else 0.0)).backward()
-        total += nats.double().cpu() * counts
+        total += nats.double() * counts
     norm = parallel.clip(optimizers.weights, recipe.gradient_clip)
     mean = parallel.sum(total).item() / whole
     if not math.isfinite(mean) or not math.isfinite(norm):

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from ladder.commands.comparing import compare
 from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
+from ladder.commands.forecasting import forecast, items
 from ladder.commands.importing import import_
+from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
 
@@ -24,7 +26,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "backtest": backtest,
     "noise": noise,
     "compare": compare,
+    "forecast": forecast,
+    "items": items,
     "allocate": allocate,
+    "next": next_run,
     "report": report,
 }
 """Every verb of the command line."""
