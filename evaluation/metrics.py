@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -92,14 +93,14 @@ def soft_accuracy(choices: Choices) -> Array:
     return np.asarray(np.exp(-task_ce(choices)))
 
 
-def accuracy_pmi(choices: Choices) -> Array:
-    """Whether the gold choice gains most log-likelihood over the unconditional context.
+def gained(choices: Choices) -> Array:
+    """What each choice gains over the unconditional context: a difference of log-likelihoods.
 
-    The gain is a difference, log P(choice | question) - log P(choice | `Answer:`).
+    log P(choice | question) - log P(choice | `Answer:`). Raises ValueError without the latter.
     """
     if choices.unconditional is None:
         raise ValueError("the record has no unconditional scores")
-    return is_right(choices, choices.log_likelihoods - choices.unconditional)
+    return choices.log_likelihoods - choices.unconditional
 
 
 LOSSES: Mapping[str, Callable[[Choices], Array]] = {
@@ -108,13 +109,24 @@ LOSSES: Mapping[str, Callable[[Choices], Array]] = {
 }
 """Losses of every item by name; a task's is their mean over items, not over bytes."""
 
-ACCURACIES: Mapping[str, Callable[[Choices], Array]] = {
-    "acc": lambda c: is_right(c, c.log_likelihoods),
-    "acc_per_char": lambda c: is_right(c, c.log_likelihoods / c.characters),
-    "acc_per_byte": lambda c: is_right(c, c.log_likelihoods / c.bytes),
-    "acc_pmi": accuracy_pmi,
+SCORES: Mapping[str, Callable[[Choices], Array]] = {
+    "acc": lambda c: c.log_likelihoods,
+    "acc_per_char": lambda c: c.log_likelihoods / c.characters,
+    "acc_per_byte": lambda c: c.log_likelihoods / c.bytes,
+    "acc_pmi": gained,
 }
-"""Accuracies of every item by name, of questions only; acc_pmi needs unconditional scores."""
+"""What an accuracy picks the largest of; acc_pmi needs unconditional scores."""
+
+
+def accuracy(name: str, choices: Choices) -> Array:
+    """An accuracy of SCORES of every item, of questions only."""
+    return is_right(choices, SCORES[name](choices))
+
+
+ACCURACIES: Mapping[str, Callable[[Choices], Array]] = {
+    name: partial(accuracy, name) for name in SCORES
+}
+"""Accuracies of every item by name."""
 
 SOFT: Mapping[str, Callable[[Choices], Array]] = {"soft": soft_accuracy, "task_ce": task_ce}
 """What moves before accuracy does, of questions only."""

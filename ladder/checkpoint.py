@@ -98,6 +98,7 @@ class Saver:
         self.kept = kept
         self.pool = ThreadPoolExecutor(1) if background else None
         self.writing: Future[None] | None = None
+        self.saved: int | None = None
         # Ranks that write must not wait for one another among the messages of those that train.
         self.group = distributed.new_group(backend="gloo") if parallel.world > 1 else None
         if parallel.is_first:
@@ -119,9 +120,13 @@ class Saver:
     def save(self, training: Training) -> None:
         """Save a step as `folder/step-N`, after the one before it; older ones are dropped.
 
-        Raises InputError where this or the last one could not be written.
+        Saving a step twice saves it once: a kill while it is replaced would lose it. Raises
+        InputError where this or the last one could not be written.
         """
         self.wait()
+        if training.step == self.saved:
+            return
+        self.saved = training.step
         weights = get_model_state_dict(self.model)
         state = _optimizer_tensors(self.model, self.optimizers)
         if self.pool is None:

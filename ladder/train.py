@@ -162,7 +162,9 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
                 if skipped == execution.skip_non_finite:
                     if step - 1 > start.step:
                         saver.save(Training(step - 1, skipped, own))
-                    raise FloatingPointError(f"step {step}: {error}") from None
+                    raise FloatingPointError(
+                        f"step {step}: {error}, or raise execution.skip_non_finite to leave it out"
+                    ) from None
                 skipped += 1
                 stepped = None
             meter.stepped()
@@ -193,8 +195,9 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
 
 
 def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
-    """What the tensors of a run's checkpoints follow from, and no other run's may stand in for."""
+    """What a run's checkpoints must be of, for no other run's may stand in for them."""
     return {
+        **config.recipe.model_dump(mode="json"),
         "run": rung.name,
         "seed": config.seed,
         "architecture": config.model.architecture,
@@ -206,7 +209,6 @@ def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
         "warmup_steps": rung.warmup_steps,
         "steps": rung.steps,
         "schedule": rung.schedule,
-        "optimizer": config.recipe.optimizer,
     }
 
 

@@ -101,12 +101,16 @@ kaplan = register(
 )
 
 
-def _kaplan_steps(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
-    a, alpha, b, beta = (theta[..., i, None] for i in range(4))
-    log_params, log_steps = np.log(inputs[0] / 1e9), np.log(inputs[1] / STEPS)
-    size, time = np.exp(a - alpha * log_params), np.exp(b - beta * log_steps)
-    columns = (size, -size * log_params, time, -time * log_steps)
-    return size + time, np.stack(columns, axis=-1)
+def _two_powers(scale: float) -> Callable[[Array, Sequence[Array]], tuple[Array, Array]]:
+    """exp(a) / (N/1e9)^alpha + exp(b) / (y / scale)^beta."""
+    size_power, other_power = _power(1e9), _power(scale)
+
+    def evaluate(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
+        size, by_size = size_power(theta[..., :2], inputs[:1])
+        other, by_other = other_power(theta[..., 2:], inputs[1:])
+        return size + other, np.concatenate((by_size, by_other), axis=-1)
+
+    return evaluate
 
 
 kaplan_steps = register(
@@ -121,7 +125,7 @@ kaplan_steps = register(
             Parameter("b", -200, np.inf, "log of the loss at 1e4 steps", linear=True, log=True),
             Parameter("beta", 0, np.inf, "exponent of S", grid=fixed(0.05, 1.5, 16)),
         ),
-        evaluate=_kaplan_steps,
+        evaluate=_two_powers(STEPS),
     )
 )
 
@@ -214,14 +218,6 @@ repeated = register(
 )
 
 
-def _krajewski(theta: Array, inputs: Sequence[Array]) -> tuple[Array, Array]:
-    a, alpha, b, beta = (theta[..., i, None] for i in range(4))
-    log_params, log_tokens = np.log(inputs[0] / 1e9), np.log(inputs[1] / 1e11)
-    size, data = np.exp(a - alpha * log_params), np.exp(b - beta * log_tokens)
-    columns = (size, -size * log_params, data, -data * log_tokens)
-    return size + data, np.stack(columns, axis=-1)
-
-
 krajewski = register(
     Law(
         name="krajewski",
@@ -235,7 +231,7 @@ krajewski = register(
             Parameter("b", -200, np.inf, "log of -log Q at 1e11 tokens", linear=True, log=True),
             Parameter("beta", 0, np.inf, "exponent of D", grid=fixed(0.02, 1.4, 12)),
         ),
-        evaluate=_krajewski,
+        evaluate=_two_powers(1e11),
     )
 )
 

@@ -23,7 +23,7 @@ def allocate(
     served: str | None = None,
     unique_tokens: str | None = None,
     task: str | None = None,
-    rungs: conf.UseAppendAction[Names] = (),
+    rungs: Names = (),
     feature: str = "loss",
     exact: Flag = False,
     replicates: int = 200,
@@ -44,7 +44,7 @@ def allocate(
         served: Tokens that it will serve, such as 2T; by default none.
         unique_tokens: Distinct tokens there are, where a model must repeat them.
         task: The LM set or task whose loss counts; by default the first LM set.
-        rungs: Pattern of runs to fit; may be repeated; by default those of role ladder.
+        rungs: Patterns of runs to fit; by default those of role ladder.
         feature: Column of the loss.
         exact: Count FLOPs as the table's column does, not as 6ND.
         replicates: Resamples of the runs that intervals are made of.

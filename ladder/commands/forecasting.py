@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING
 
 from tyro import conf
 
-from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, fit_table, parse_target
+from ladder.commands.options import (
+    NO_OPTIONS,
+    Flag,
+    Names,
+    Options,
+    fit_table,
+    parse_count,
+    parse_target,
+)
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,7 +56,7 @@ def forecast(
     from predict.forecast import forecast as forecast_flights
 
     tables.check_out(out, observations)
-    end, planned = _count(tokens, "--tokens"), _count(horizon, "--horizon")
+    end, planned = parse_count(tokens, "--tokens"), parse_count(horizon, "--horizon")
     table = read_observations(observations)
     flights = [flight_of(table, run, end, s, planned) for s in share or (None,)]
     model = fit_table(fitting.model(), table[table["run"] != run], observations)
@@ -126,17 +133,6 @@ def _with_error(value: float | None, error: float | None) -> str:
     from ladder.tables import points
 
     return points(value) + ("" if error is None else f" ({100 * error:.1f})")
-
-
-def _count(text: str | None, option: str) -> float | None:
-    from evaluation.tabular import count
-
-    if text is None:
-        return None
-    try:
-        return count(text)
-    except ValueError:
-        raise InputError(f"{option} {text}: is not a count of tokens, such as 4T") from None
 
 
 def _letters(

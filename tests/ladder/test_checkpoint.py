@@ -57,7 +57,8 @@ def test_a_checkpoint_of_another_run_is_refused(tiny_config: Path, tmp_path: Pat
     sets = ("recipe.learning_rate_base=0.1",)
     config, rung, other = prepared(tiny_config, tmp_path / "other" / "runs", *sets)
     runs.rung(rung.name).checkpoints.rename(_made(other, rung) / "checkpoints")
-    with pytest.raises(InputError, match=r"another run \(learning_rate is .*; remove it"):
+    said = r"another run \(learning_rate_base is 0\.2, not 0\.1; .*; remove it"
+    with pytest.raises(InputError, match=said):
         training.train_rung(config, rung, other)
 
 
@@ -116,6 +117,7 @@ def test_a_step_that_is_not_finite_stops_the_run_with_its_state_kept(
             training.train_rung(config, rung, runs)
     folder = runs.rung(rung.name)
     assert latest_checkpoint(folder.checkpoints) == (folder.checkpoints / "step-25", 25)
+    assert "skip_non_finite" in folder.status(rung).error
     assert folder.status(rung).state == "failed"
 
 
@@ -141,3 +143,21 @@ def test_steps_that_are_not_finite_are_left_out_within_the_allowance(
         nans(patched, {1})
         training.train_rung(config, rung, runs)
     assert folder.finished
+
+
+def test_a_checkpoint_that_is_there_is_not_replaced(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs", "checkpoints.every=10")
+    import ladder.checkpoint as saving
+
+    written, real = [], saving.Saver._write
+    monkeypatch.setattr(
+        saving.Saver,
+        "_write",
+        lambda self, training, *rest: (written.append(training.step), real(self, training, *rest)),
+    )
+    nans(monkeypatch, {21})
+    with pytest.raises(FloatingPointError, match="step 21"):
+        training.train_rung(config, rung, runs)
+    assert written == [10, 20]

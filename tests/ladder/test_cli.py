@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from command_line import fails
 from conftest import synthetic
 
 from evaluation.records import write_observations
@@ -46,16 +47,6 @@ def table(tmp_path: Path, observations: pd.DataFrame) -> Path:
     path = tmp_path / "obs.parquet"
     write_observations(observations, path)
     return path
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    """Run a command that must end with status 2 and one line on standard error."""
-    assert main([str(a) for a in arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("ladder: ")
-    assert said.err.count("\n") == 1
-    return said.err
 
 
 def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_line import fails
 from made_curves import HOFFMANN_LAW, made
 
 from evaluation.records import write_observations
@@ -20,15 +21,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sizes = np.geomspace(1e8, 3e9, 6)
     write_observations(made(HOFFMANN_LAW, sizes=sizes, noise=0.002, checkpoints=5), path)
     return path
-
-
-def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert main([str(a) for a in arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("ladder: ")
-    assert said.err.count("\n") == 1
-    return said.err
 
 
 def test_the_json_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
