@@ -59,7 +59,7 @@ def test_the_table_has_a_line_a_task_and_the_letters(
         (["--run", "big"], "has not ended"),
         (["--run", "1.9e+08-1xC"], "has ended"),
         (["--run", "big", "--tokens", "1B"], "before the last checkpoint"),
-        (["--run", "big", "--tokens", "many"], "is not a count of tokens"),
+        (["--run", "big", "--tokens", "many"], "is not a count above 0"),
         (["--run", "big", "--tokens", "4T", "--share", "0"], "above 0"),
         (["--run", "big", "--tokens", "4T", "--rungs", "big"], "matches no run"),
     ],
