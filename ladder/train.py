@@ -43,7 +43,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     Under torchrun all ranks call it together, and the first writes. What a rung becomes is a
     function of config and rung; on one CPU process to the last bit, however often it was killed.
     """
-    folder = runs.rung(rung.name)
+    config, folder = config.of(rung), runs.rung(rung.name)
     # The first rank alone holds the lock, for all of them.
     with (
         joined(config.execution) as parallel,
@@ -52,7 +52,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
         parallel.barrier()
         if folder.finished:
             return
-        _manifest(parallel, folder, rung, config, "running")
+        _manifest(parallel, folder, rung, "running")
         if parallel.is_first:
             write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
         try:
@@ -63,9 +63,9 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             reason = f"{kind}{error}"
             # On a full disk this fails too; the error that led here is what to tell.
             with suppress(OSError):
-                _manifest(parallel, folder, rung, config, "failed", error=reason)
+                _manifest(parallel, folder, rung, "failed", error=reason)
             raise
-        _manifest(parallel, folder, rung, config, "finished")
+        _manifest(parallel, folder, rung, "finished")
         parallel.barrier()
 
 
@@ -74,11 +74,9 @@ def run_seed(seed: int, name: str) -> int:
     return crc32(f"{seed} {name}".encode())
 
 
-def _manifest(
-    parallel: Parallel, folder: RungFolder, rung: Rung, config: Experiment, state: str, **more: Any
-) -> None:
+def _manifest(parallel: Parallel, folder: RungFolder, rung: Rung, state: str, **more: Any) -> None:
     if parallel.is_first:
-        folder.write_manifest(rung, config, state, **more)
+        folder.write_manifest(rung, state, **more)
 
 
 @contextmanager

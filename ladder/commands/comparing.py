@@ -8,20 +8,28 @@ from typing import TYPE_CHECKING
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
+from ladder.commands.options import (
+    NO_OPTIONS,
+    Fitting,
+    Flag,
+    Names,
+    Options,
+    of_recipe,
+    parse_target,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from predict.comparison import Comparison, Difference, PairRow
     from predict.gain import Gain
-    from predict.task_fit import Target
 
 
 def compare(
     observations: conf.Positional[tuple[Path, ...]],
     target: conf.UseAppendAction[Names] = (),
     by: str | None = None,
+    against: str | None = None,
     fitting: Options = NO_OPTIONS,
     json: Flag = False,
     out: Path | None = None,
@@ -34,31 +42,40 @@ def compare(
         target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
             runs of role target.
         by: Column of a single table that names the recipe of every run, such as recipe.
-        fitting: Method, rungs, tasks and feature.
+        against: Tell of the pairs with this recipe only, as B.
+        fitting: Method, rungs, tasks and feature; --recipe takes some of the recipes only.
         json: Print one JSON document.
         out: Write a .json file, or the pairs as .csv.
     """
     from ladder import tables
     from predict.compare import compare as compare_recipes
+    from predict.compare import measured_targets
 
     for path in observations:
         tables.check_out(out, path)
-    recipes = _recipes(observations, by)
-    wanted = [parse_target(text) for text in target] or _measured_targets(recipes)
+    recipes = _recipes(observations, by, fitting)
+    wanted = [parse_target(text) for text in target] or measured_targets(recipes)
     names = [t.name for t in wanted]
     if doubled := next((n for n in names if names.count(n) > 1), None):
         raise InputError(f"--target {doubled}: is given twice")
-    found = compare_recipes(recipes, wanted, fitting.model)
+    found = compare_recipes(recipes, wanted, fitting.model, against)
+    tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
+    tell(found, not json)
+
+
+def tell(found: Comparison, tables_too: bool = True) -> None:
+    """Print a comparison's tables, and its warnings on standard error."""
+    from ladder import tables
+
     for line in found.warnings:
         tables.note(f"warning: {line}")
     for task, why in found.left_out.items():
         tables.note(f"left out, {why}: {task}")
-    tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
-    if not json:
+    if tables_too:
         _show(found)
 
 
-def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]:
+def _recipes(paths: tuple[Path, ...], by: str | None, fitting: Fitting) -> dict[str, pd.DataFrame]:
     """The tables by recipe: those of several files by their names, or one's by a column."""
     from evaluation.records import read_observations
 
@@ -73,10 +90,12 @@ def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]
             names = [str(path) for path in paths]
         if doubled := next((n for n in names if names.count(n) > 1), None):
             raise InputError(f"{doubled}: is given twice")
-        return {name: read_observations(path) for name, path in zip(names, paths, strict=True)}
+        return {name: fitting.read(path) for name, path in zip(names, paths, strict=True)}
     if len(paths) != 1:
         raise InputError(f"--by {by}: takes one table, not {len(paths)}")
     table = read_observations(paths[0])
+    if fitting.recipe is not None:
+        table = of_recipe(table, fitting.recipe, paths[0])
     if by not in table.columns:
         raise InputError(
             f"--by {by}: {paths[0]} has no such column; it has {', '.join(table.columns)}"
@@ -85,28 +104,6 @@ def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]
         row = int(table[by].isna().to_numpy().argmax()) + 1
         raise InputError(f"{paths[0]}, row {row}: column {by} is empty; name its recipe")
     return {str(name): part for name, part in table.groupby(by, sort=False)}
-
-
-def _measured_targets(recipes: dict[str, pd.DataFrame]) -> list[Target]:
-    """The runs of role target, those of the same params and tokens once."""
-    from predict.audit import targets_of
-    from predict.gaps import NEAR
-
-    found: list[Target] = []
-    for table in recipes.values():
-        if not (table["role"] == "target").any():
-            continue
-        for new in targets_of(table):
-            if all(
-                abs(new.params / old.params - 1) > NEAR or abs(new.tokens / old.tokens - 1) > NEAR
-                for old in found
-            ):
-                found.append(new)
-    if not found:
-        raise InputError(
-            "no run has the role target; name one to compare at with --target NAME:PARAMS:TOKENS"
-        )
-    return found
 
 
 def _show(found: Comparison) -> None:

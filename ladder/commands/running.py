@@ -14,6 +14,7 @@ from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_targ
 if TYPE_CHECKING:
     from ladder.config import Experiment
     from ladder.plan import Plan
+    from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
     from ladder.slurm import Job
 
@@ -49,6 +50,10 @@ def run(
     with watching(plan) as watch:
         trained = len(pipeline.train(experiment, folder.path, (), workers, watch).rungs)
     tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
+    if experiment.recipes:
+        _tell_recipes(pipeline.analyse_recipes(experiment, plan, folder), True)
+        print(f"report: {folder.report}")
+        return
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
@@ -57,6 +62,19 @@ def run(
         for line in result.truth.lines():
             print(line)
     print(f"report: {folder.report}")
+
+
+def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
+    from ladder import tables
+    from ladder.commands.comparing import tell
+
+    for name, why in found.left_out.items():
+        tables.note(f"{name}: left out, {why}")
+    for name, result in found.results.items():
+        for line in result.truth.lines() if result.truth and tables_too else ():
+            print(f"{name}: {line}")
+    if found.comparison:
+        tell(found.comparison, tables_too)
 
 
 def plan(
@@ -160,7 +178,7 @@ def train(
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        rung: Name of one rung, such as 3K-1xC; may be repeated.
+        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'; may be repeated.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE; may be repeated.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
@@ -292,7 +310,6 @@ def report(
         target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
         out: The file to write; report.html in the runs folder or beside the table by default.
     """
-    from evaluation.records import read_observations
     from ladder import pipeline, tables
     from ladder.plan import make_plan
     from ladder.report import write_report
@@ -307,8 +324,11 @@ def report(
             )
         folder = RunsFolder(source)
         config = folder.load_config()
-        result = pipeline.analyse_runs(config, make_plan(config), folder)
-        tables.warn(result.model, result.targets)
+        if config.recipes:
+            _tell_recipes(pipeline.analyse_recipes(config, make_plan(config), folder), False)
+        else:
+            result = pipeline.analyse_runs(config, make_plan(config), folder)
+            tables.warn(result.model, result.targets)
         if out is not None:
             from evaluation.files import write_text
 
@@ -316,7 +336,7 @@ def report(
         tables.note(f"report: {out or folder.report}")
         return
     wanted = [parse_target(text) for text in target]
-    table = read_observations(source)
+    table = fitting.read(source)
     try:
         result = pipeline.analyse(fitting.model(), table, wanted)
     except InputError as error:
