@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,12 @@ from ladder.commands.options import (
 if TYPE_CHECKING:
     import pandas as pd
 
-    from predict.comparison import Comparison, Difference, PairRow
+    from predict.comparison import Comparison, Difference, PairRow, ParameterRow
     from predict.gain import Gain
+
+
+MOST_PAIRS = 6
+"""Pairs of recipes that are shown task by task."""
 
 
 def compare(
@@ -109,6 +114,8 @@ def _recipes(paths: tuple[Path, ...], by: str | None, fitting: Fitting) -> dict[
 def _show(found: Comparison) -> None:
     from ladder import tables
 
+    pairs, laws, more = _shown(found)
+
     tables.show(
         f"recipes at the target, method {found.method}; accuracy in points",
         (
@@ -156,9 +163,9 @@ def _show(found: Comparison) -> None:
             "80%",
             "A wins",
         ),
-        [_pair(row) for row in found.pairs],
+        [_pair(row) for row in pairs],
     )
-    for row in found.pairs:
+    for row in pairs:
         if row.gain.why:
             print(
                 f"{row.task}, {row.target}: the loss of {row.first} is {row.gain.why} of "
@@ -170,14 +177,34 @@ def _show(found: Comparison) -> None:
     tables.show(
         "differences A - B of the fitted laws, N in 1e9 and D in 1e11",
         ("task", "A", "B", "log A", "alpha", "log B", "beta", "E"),
-        _laws(found),
+        _laws(laws),
     )
+    if more:
+        print(more)
     for decision in found.decisions:
         print(
             f"{decision.measure}: the called winner won {decision.right} of {decision.cases} "
             f"measured cases ({decision.right / decision.cases:.0%}), {decision.expected:.1f} were "
             f"expected; Brier score {decision.brier:.3f}"
         )
+
+
+def _shown(found: Comparison) -> tuple[Sequence[PairRow], Sequence[ParameterRow], str]:
+    """The pairs and parameters that a terminal holds, and where the others are."""
+    from predict.comparison import MEAN
+
+    count = len({(row.first, row.second) for row in found.pairs})
+    if count <= MOST_PAIRS or len({row.second for row in found.pairs}) == 1:
+        return found.pairs, found.parameters, ""
+    means = [row for row in found.pairs if row.task == MEAN]
+    first = found.recipes[0]
+    laws = [row for row in found.parameters if first in (row.first, row.second)]
+    return (
+        means or found.pairs,
+        laws,
+        f"{count} pairs: shown are their means over tasks, and the laws against {first}; all is in "
+        "--json, and what one recipe is against the others in --against NAME",
+    )
 
 
 def _pair(row: PairRow) -> tuple[str, ...]:
@@ -211,9 +238,9 @@ def _gain(gain: Gain) -> str:
     return "unreachable" if gain.why.startswith("below") else gain.why
 
 
-def _laws(found: Comparison) -> list[tuple[str, ...]]:
+def _laws(found: Sequence[ParameterRow]) -> list[tuple[str, ...]]:
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for p in found.parameters:
+    for p in found:
         cell = f"{p.difference:+.3g} ({p.lower80:+.3g} to {p.upper80:+.3g})"
         rows.setdefault((p.task, p.first, p.second), []).append(cell)
     return [(*key, *cells) for key, cells in rows.items()]

@@ -13,7 +13,7 @@ from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_targ
 
 if TYPE_CHECKING:
     from ladder.config import Experiment
-    from ladder.plan import Plan
+    from ladder.plan import Plan, Rung
     from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
     from ladder.slurm import Job
@@ -111,7 +111,14 @@ def plan(
         hours = {r.name: gpu_hours(r, gpu or USUAL_GPU, mfu) for r in told}
         ladder_hours = sum(hours[r.name] * r.share for r in (*planned.trunks, *planned.rungs))
     rungs, targets, trunks = (
-        [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
+        [
+            {
+                **r.describe(),
+                **(r.origin if r.ending else {}),
+                **({"gpu_hours": hours[r.name]} if hours else {}),
+            }
+            for r in part
+        ]
         for part in (planned.rungs, planned.targets, planned.trunks)
     )
     for row, trunk in zip(trunks, planned.trunks, strict=True):
@@ -129,13 +136,42 @@ def plan(
     tables.emit(document, [*rungs, *targets], json, out)
     if json:
         return
+    for recipe in planned.recipes:
+        _show_plan(planned.of_recipe(recipe), recipe, hours)
+    several = len(planned.recipes) > 1
+    what = "all ladders together cost" if several else "the ladder costs"
+    print(f"{what} {planned.ladder_flops:.3g} FLOPs")
+    if mfu is not None:
+        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
+    if planned.trunks:
+        saved = 1 - planned.ladder_flops / planned.separate_flops
+        print(
+            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
+            f"{planned.separate_flops:.3g} of separate runs"
+        )
+    shares = planned.share_of_target
+    # The seeds of a target share theirs, and most recipes do.
+    for said in dict.fromkeys(f"{shares[t.name]:.2%} of {t.place}" for t in planned.targets):
+        print(f"by 6ND {'a ladder' if several else 'that'} is {said}")
+
+
+def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
+    """Print a recipe's runs, those that differ in their seed alone once."""
+    from ladder import tables
+
+    runs: dict[str, Rung] = {}
+    for run in (*planned.trunks, *planned.rungs, *planned.targets):
+        runs.setdefault(run.place, run)
+    seeds = dict.fromkeys(str(rung.seed) for rung in planned.rungs)
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
-        "plan",
+        "plan"
+        + (f", recipe {recipe}" if recipe else "")
+        + (f", seeds {', '.join(seeds)}" if len(seeds) > 1 else ""),
         (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
-                r.name,
+                place,
                 f"{r.params:,}",
                 f"{r.tokens:,}",
                 f"{r.flops:.3g}",
@@ -145,20 +181,9 @@ def plan(
                 f"{r.steps:,}",
                 *((_hours(hours[r.name]),) if hours else ()),
             )
-            for r in (*planned.trunks, *planned.rungs, *planned.targets)
+            for place, r in runs.items()
         ],
     )
-    print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
-    if mfu is not None:
-        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
-    if planned.trunks:
-        saved = 1 - planned.ladder_flops / planned.separate_flops
-        print(
-            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
-            f"{planned.separate_flops:.3g} of separate runs"
-        )
-    for name, share in planned.share_of_target.items():
-        print(f"by 6ND that is {share:.2%} of {name}")
 
 
 def _hours(hours: float) -> str:
