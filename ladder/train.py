@@ -14,7 +14,7 @@ from evaluation.files import InputError, write_text
 from evaluation.models import LoadedModel
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
-from ladder.checkpoint import Saver, Training, latest_checkpoint, load_checkpoint
+from ladder.checkpoint import Saver, Training, load_checkpoint
 from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
@@ -23,6 +23,7 @@ from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
+from ladder.saved import latest_checkpoint
 from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
 from ladder.tracker import open_tracker

@@ -13,6 +13,7 @@ from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
+from ladder.commands.scaling import scales
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "items": items,
     "allocate": allocate,
     "next": next_run,
+    "scales": scales,
     "report": report,
     "doctor": doctor,
     "version": version,
