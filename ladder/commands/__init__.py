@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ladder.commands.comparing import compare
+from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.forecasting import forecast, items
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "items": items,
     "allocate": allocate,
     "next": next_run,
+    "coordinates": coordinates,
     "report": report,
 }
 """Every verb of the command line."""
