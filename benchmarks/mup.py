@@ -17,7 +17,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -59,10 +59,14 @@ class Scale:
     length: int
     held_out: int
     """Tokens that the loss is measured on."""
+    sources: tuple[str, ...] = ()
+    """Files to train on; those of the text ladder by default."""
 
 
 FULL = Scale((16, 32, 64, 128), seeds=3, steps=300, sequences=16, length=64, held_out=32768)
-SMALL = Scale((16, 32), seeds=1, steps=6, sequences=4, length=16, held_out=512)
+SMALL = Scale(
+    (16, 32), 1, steps=6, sequences=4, length=16, held_out=512, sources=("{stdlib}/json/*.py",)
+)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,9 @@ def make_config(scale: Scale, method: str) -> Experiment:
         "corpus.continuations": [],
         **{f"recipe.{key}": value for key, value in METHODS[method].items()},
     }
+    if scale.sources:
+        source = {"name": "small", "files": scale.sources, "format": "txt", "separator": "\n\n\n"}
+        changes["corpus.sources"] = [source]
     return load_config("text", tuple(f"{key}={json.dumps(v)}" for key, v in changes.items()))
 
 
@@ -219,13 +226,12 @@ def vertex(losses: list[float]) -> float:
 
 
 def read(path: Path) -> dict[Run, float]:
-    """What is known; a line cut short by a kill is left out."""
+    """What is known; a line cut short by a kill is taken off."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith("\n"):
+        write_text(path, "".join(lines[:-1]))
     found = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
+    for row in map(json.loads, (line for line in lines if line.endswith("\n"))):
         loss = row.pop("loss")
         found[Run(**row)] = math.inf if loss is None else loss
     return found
@@ -237,16 +243,26 @@ def search(scale: Scale, methods: list[str], path: Path, folder: Path, workers: 
 
     open_corpus(make_config(scale, methods[0]).corpus, folder).prepare()
     losses = read(path)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        while runs := missing(losses, scale, methods):
-            waiting = {pool.submit(train, run, scale, folder): run for run in runs}
-            for future in as_completed(waiting):
-                run, loss = waiting[future], future.result()
-                losses[run] = loss
-                row = {**asdict(run), "loss": loss if math.isfinite(loss) else None}
-                with path.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
+    while runs := missing(losses, scale, methods):
+        for run, loss in trained(runs, scale, folder, workers):
+            losses[run] = loss
+            row = {**asdict(run), "loss": loss if math.isfinite(loss) else None}
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
     return losses
+
+
+def trained(
+    runs: list[Run], scale: Scale, folder: Path, workers: int
+) -> Iterator[tuple[Run, float]]:
+    """Runs with their losses as they come, side by side if there are several workers."""
+    if workers == 1:
+        yield from ((run, train(run, scale, folder)) for run in runs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        waiting = {pool.submit(train, run, scale, folder): run for run in runs}
+        for future in as_completed(waiting):
+            yield waiting[future], future.result()
 
 
 def report(losses: Losses, scale: Scale, methods: list[str]) -> str:

@@ -174,7 +174,7 @@ def _check_kept(base: PreTrainedModel, model: PreTrainedModel) -> None:
             {getattr(module, name) for module in each.modules() if hasattr(module, name)}
             for each in (base, model)
         )
-        if small != wide:
+        if small and wide and small != wide:
             told = " and ".join(str(sorted(values)).strip("[]") for values in (wide, small))
             raise InputError(
                 f"recipe.parametrisation mup: {label} of the model and of its base are {told}; "

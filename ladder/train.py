@@ -202,6 +202,7 @@ def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
     """What a run's checkpoints must be of, for no other run's may stand in for them."""
     return {
         **config.recipe.model_dump(mode="json"),
+        "mup_base": config.mup_base and config.mup_base.model_dump(),
         "run": rung.name,
         "seed": config.seed,
         "architecture": config.model.architecture,
