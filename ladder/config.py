@@ -24,7 +24,7 @@ from ladder.settings import (
     TargetModel,
     Tracking,
 )
-from ladder.shapes import OLMO2_SHAPES
+from ladder.shapes import OLMO2_SHAPES, Shape
 
 if TYPE_CHECKING:
     from ladder.plan import Rung
@@ -112,12 +112,38 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _sizes_known(self) -> Experiment:
-        targets = (target.size for target in self.targets)
-        for size in (*self.ladder.sizes, *targets, *self.cluster.sizes):
+        base = (self.recipe.mup_base,) if self.recipe.mup_base else ()
+        for size in (*self._sizes, *self.cluster.sizes, *base):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
         return self
+
+    @model_validator(mode="after")
+    def _heads_alike(self) -> Experiment:
+        base = self.mup_base
+        for size in self._sizes if base else ():
+            shape = self.model.shape(size)
+            if base and shape.width // shape.heads != base.width // base.heads:
+                raise ValueError(
+                    f"recipe.parametrisation mup: heads of size {size} are "
+                    f"{shape.width // shape.heads} wide, those of the base "
+                    f"{base.width // base.heads}; make them equal, and let the number of heads grow"
+                )
+        return self
+
+    @property
+    def _sizes(self) -> tuple[str, ...]:
+        return (*self.ladder.sizes, *(target.size for target in self.targets))
+
+    @property
+    def mup_base(self) -> Shape | None:
+        """The shape whose learning rate and initial weights others take; None without muP."""
+        if self.recipe.parametrisation == "standard":
+            return None
+        if self.recipe.mup_base:
+            return self.model.shape(self.recipe.mup_base)
+        return min((self.model.shape(size) for size in self.ladder.sizes), key=lambda s: s.width)
 
 
 MEANS: dict[str, Any] = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from evaluation.files import InputError
+from ladder.mup import Factors
 from ladder.settings import Model
 from ladder.shapes import Shape
 
@@ -15,11 +17,17 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    config: Model, shape: Shape, vocabulary: int, seed: int, attention: str = "sdpa"
+    config: Model,
+    shape: Shape,
+    vocabulary: int,
+    seed: int,
+    attention: str = "sdpa",
+    factors: Mapping[str, Factors] = MappingProxyType({}),
 ) -> PreTrainedModel:
     """A model of the config's architecture with seeded initial weights, fp32, untied.
 
     `attention` is one of execution.attention; raises InputError where its package is missing.
+    `factors`, by a parameter's name, are those of a parametrisation.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -35,11 +43,12 @@ def build_model(
         ) from error
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for weight in model.parameters():
+        for name, weight in model.named_parameters():
             if weight.ndim < 2:
                 continue
+            scale = factors.get(name, Factors()).init
             if config.init == "normal":
-                std = config.init_std
+                std = config.init_std * scale
                 torch.nn.init.trunc_normal_(
                     weight, 0.0, std, -3 * std, 3 * std, generator=generator
                 )
@@ -49,7 +58,7 @@ def build_model(
                 std = config.embedding_std
             elif weight is model.get_output_embeddings().weight:
                 std *= config.head_scale
-            weight.normal_(0, std, generator=generator)
+            weight.normal_(0, std * scale, generator=generator)
     return model
 
 

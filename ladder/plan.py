@@ -294,11 +294,13 @@ def _warmup(config: Experiment, params: int, batch_tokens: int, steps: int) -> i
     return recipe.warmup_steps(steps, config.recipe.warmup)
 
 
-def _learning_rate(config: Experiment, params: int, width: int) -> float:
-    base = config.recipe.learning_rate_base
+def learning_rate(config: Experiment, shape: Shape) -> float:
+    """The peak learning rate of a size by the recipe's rule; under muP that of the base."""
+    shape, base = config.mup_base or shape, config.recipe.learning_rate_base
     if config.recipe.learning_rate_rule == "params":
+        params = count_params(shape, config.corpus.vocabulary_size, config.model.architecture)
         return recipe.learning_rate_by_params(params, config.model.sequence_length, base)
-    return recipe.learning_rate(width, base)
+    return recipe.learning_rate(shape.width, base)
 
 
 def _rung(
@@ -342,7 +344,7 @@ def _rung(
         flops_per_token=per_token,
         batch_sequences=sequences,
         sequence_length=model.sequence_length,
-        learning_rate=_learning_rate(config, params, shape.width),
+        learning_rate=learning_rate(config, shape),
         # No trunk may still be warming up where the first rung leaves it.
         warmup_steps=_warmup(config, params, batch_tokens, recipe.steps(shortest, batch_tokens)),
         steps=recipe.steps(tokens, batch_tokens),

@@ -170,6 +170,13 @@ class Recipe(Section):
     """width: ladder.recipe.learning_rate; params: ladder.recipe.learning_rate_by_params."""
     learning_rate_base: float = Field(0.2, gt=0, le=1e9)
     """width: peak = this / sqrt(width); params: peak at 108M parameters and 2048 tokens."""
+    parametrisation: Literal["standard", "mup"] = "standard"
+    """mup: learning rate and weight decay hold for every width, since each parameter's initial
+    weights, rate and decay follow its shape (ladder.mup; arXiv 2203.03466). The learning rate is
+    that of the rule at mup_base, whatever the size."""
+    mup_base: Name | None = None
+    """Under mup the size that others are compared with; the narrowest of ladder.sizes by
+    default. Heads of all sizes must be as wide as its own."""
     warmup_rule: Literal["share", "params"] = "share"
     """share: of the steps; params: as many tokens as parameters."""
     warmup: float = Field(0.1, ge=0, lt=1)

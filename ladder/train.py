@@ -19,6 +19,7 @@ from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
 from ladder.model import build_model
+from ladder.mup import factors
 from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
@@ -109,7 +110,10 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
     seed = run_seed(config.seed, rung.stream)
-    model = build_model(config.model, rung.shape, corpus.vocabulary, seed, execution.attention)
+    scales = factors(config, rung.shape, corpus.vocabulary)
+    model = build_model(
+        config.model, rung.shape, corpus.vocabulary, seed, execution.attention, scales
+    )
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
     if execution.activation_checkpointing:
@@ -118,7 +122,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
         for block in blocks(model):
             block.compile()
     parallel.shard(model, execution)
-    optimizers = build_optimizers(model, config.recipe)
+    optimizers = build_optimizers(model, config.recipe, scales)
     start = _restored(config, rung, runs, model, optimizers)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
@@ -197,6 +201,7 @@ def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
     """What a run's checkpoints must be of, for no other run's may stand in for them."""
     return {
         **config.recipe.model_dump(mode="json"),
+        "mup_base": config.mup_base and config.mup_base.model_dump(),
         "run": rung.name,
         "seed": config.seed,
         "architecture": config.model.architecture,

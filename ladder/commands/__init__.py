@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ladder.commands.comparing import compare
+from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.forecasting import forecast, items
@@ -33,6 +34,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "allocate": allocate,
     "next": next_run,
     "scales": scales,
+    "coordinates": coordinates,
     "report": report,
     "doctor": doctor,
     "version": version,
