@@ -30,7 +30,7 @@ RUNG = "7K-2xC"
 
 SMALL_RUNG = "3K-1xC"
 
-RATES = tuple(0.2 * 2.0**k for k in (-2, -1, 0, 1, 2))
+RATES = tuple(0.2 * 2.0**k for k in (-1, 0, 1, 2, 3))
 """recipe.learning_rate_base, where the grid begins: a factor of 2 apart."""
 
 SEEDS = (10, 11)

@@ -89,18 +89,6 @@ class Experiment(Section):
         changed = {k: _merged(base, own or {}) for k, own in document["recipes"].items()}
         return {**document, "recipes": changed}
 
-    @model_validator(mode="after")
-    def _told_apart(self) -> Experiment:
-        if len(set(self.seeds)) < len(self.seeds):
-            doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
-            raise ValueError(f"seeds: {doubled} is given twice")
-        alike: dict[str, str] = {}
-        for name, recipe in self.recipes.items():
-            other = alike.setdefault(recipe.model_dump_json(), name)
-            if other != name:
-                raise ValueError(f"recipes: {other} and {name} are the same; change one")
-        return self
-
     def of(self, rung: Rung) -> Experiment:
         """The experiment that trains a rung: of that rung's recipe and seed alone."""
         return self.only(rung.recipe, rung.seed)
@@ -130,6 +118,24 @@ class Experiment(Section):
                     f"{shape.width // shape.heads} wide, those of the base "
                     f"{base.width // base.heads}; make them equal, and let the number of heads grow"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Experiment:
+        if len(set(self.seeds)) < len(self.seeds):
+            doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
+            raise ValueError(f"seeds: {doubled} is given twice")
+        alike: dict[str, str] = {}
+        for name, recipe in self.recipes.items():
+            other = alike.setdefault(recipe.model_dump_json(), name)
+            if other != name:
+                raise ValueError(f"recipes: {other} and {name} are the same; change one")
+            one = self.only(name, self.seed)
+            try:
+                one._sizes_known()
+                one._heads_alike()
+            except ValueError as error:
+                raise ValueError(f"recipes.{name}: {error}") from None
         return self
 
     @property
