@@ -99,16 +99,32 @@ class Experiment(Section):
         return self.model_copy(update={"recipe": own, "recipes": {}, "seed": seed, "seeds": ()})
 
     @model_validator(mode="after")
-    def _sizes_known(self) -> Experiment:
+    def _consistent(self) -> Experiment:
+        self._check_sizes()
+        self._check_heads()
+        doubled = [seed for seed in self.seeds if self.seeds.count(seed) > 1]
+        if doubled:
+            raise ValueError(f"seeds: {doubled[0]} is given twice")
+        alike: dict[str, str] = {}
+        for name, recipe in self.recipes.items():
+            if (other := alike.setdefault(recipe.model_dump_json(), name)) != name:
+                raise ValueError(f"recipes: {other} and {name} are the same; change one")
+            one = self.only(name, self.seed)
+            try:
+                one._check_sizes()
+                one._check_heads()
+            except ValueError as error:
+                raise ValueError(f"recipes.{name}: {error}") from None
+        return self
+
+    def _check_sizes(self) -> None:
         base = (self.recipe.mup_base,) if self.recipe.mup_base else ()
         for size in (*self._sizes, *self.cluster.sizes, *base):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
-        return self
 
-    @model_validator(mode="after")
-    def _heads_alike(self) -> Experiment:
+    def _check_heads(self) -> None:
         base = self.mup_base
         for size in self._sizes if base else ():
             shape = self.model.shape(size)
@@ -118,25 +134,6 @@ class Experiment(Section):
                     f"{shape.width // shape.heads} wide, those of the base "
                     f"{base.width // base.heads}; make them equal, and let the number of heads grow"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _told_apart(self) -> Experiment:
-        if len(set(self.seeds)) < len(self.seeds):
-            doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
-            raise ValueError(f"seeds: {doubled} is given twice")
-        alike: dict[str, str] = {}
-        for name, recipe in self.recipes.items():
-            other = alike.setdefault(recipe.model_dump_json(), name)
-            if other != name:
-                raise ValueError(f"recipes: {other} and {name} are the same; change one")
-            one = self.only(name, self.seed)
-            try:
-                one._sizes_known()
-                one._heads_alike()
-            except ValueError as error:
-                raise ValueError(f"recipes.{name}: {error}") from None
-        return self
 
     @property
     def _sizes(self) -> tuple[str, ...]:
