@@ -293,13 +293,13 @@ def test_a_table_of_several_recipes_is_refused_until_one_is_chosen(
 def test_a_sealed_prediction_of_a_recipe_is_audited_by_its_recipe(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table, seal = trained / "runs" / "observations.parquet", tmp_path / "seal.json"
-    given = ["--recipe", "muon", "--method", "published", "--target", "T:1884:150000"]
+    whole, seal = read_observations(trained / "runs" / "observations.parquet"), tmp_path / "s.json"
+    table, measured = tmp_path / "before.parquet", tmp_path / "after.parquet"
+    write_observations(whole[whole["role"] == "ladder"], table)
+    whole.loc[whole["run"] == "big-4xC-muon-s0", "run"] = "T"
+    write_observations(whole, measured)
+    given = ["--recipe", "muon", "--method", "published", "--target", "T:1884:75808"]
     assert main(["predict", str(table), *given, "--seal", str(seal)]) == 0
-    own = read_observations(table)
-    own.loc[own["run"] == "big-4xC-muon-s0", "run"] = "T"
-    measured = tmp_path / "measured.parquet"
-    write_observations(own, measured)
     capsys.readouterr()
     assert main(["audit", str(measured), "--sealed", str(seal), "--recipe", "muon"]) == 0
     assert "the ladder's rows are not those" not in capsys.readouterr().err
