@@ -9,6 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# A machine that does other work beside the tests is slow, which is no failure.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 LAW = {"a": 5.0, "alpha": 0.3, "b": 6.0, "beta": 0.3, "E": 0.5}
 LINK = {"a": -0.7, "L0": 0.95, "k": 6.0, "b": 0.98}
