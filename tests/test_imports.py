@@ -13,6 +13,7 @@ NO_TORCH = (
     "evaluation.encoding",
     "evaluation.files",
     "evaluation.fingerprints",
+    "evaluation.hub",
     "evaluation.lm_eval",
     "evaluation.lm_eval_files",
     "evaluation.margins",
