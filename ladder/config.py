@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
-from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
     Checkpoints,
@@ -32,10 +32,10 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "text": TextCorpus}
+CORPORA = {"walks": WalksCorpus, "text": TextCorpus, "sampled": SampledCorpus}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | TextCorpus
+AnyCorpus = WalksCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
