@@ -51,8 +51,8 @@ def build_optimizers(
     """The recipe's optimizers for a model's parameters.
 
     Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
-    muon AdamW keeps embedding, head, convolutions and vectors. `factors`, by a parameter's name, are those of a
-    parametrisation; 1 for those it does not name.
+    muon AdamW keeps embedding, head, convolutions and vectors. `factors`, by a parameter's name,
+    are those of a parametrisation; 1 for those it does not name.
     """
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
