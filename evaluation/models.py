@@ -125,8 +125,8 @@ def check_kernels(model: PreTrainedModel, option: str) -> None:
         return
     if found := next(filter(find_spec, KERNELS), None):
         raise InputError(
-            f"{option} cpu: transformers takes {found} for this model, which is installed and needs "
-            "a GPU; take cuda, or a Python without it"
+            f"{option} cpu: transformers takes {found} for this model, which is installed and "
+            "needs a GPU; take cuda, or a Python without it"
         )
     logging.getLogger("transformers.integrations.hub_kernels").addFilter(_is_no_advice)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from evaluation.files import InputError
 from ladder.config import load_config
-from ladder.model import build_model, freeze_norms
+from ladder.model import build_model, freeze_norms, hugging_face_config
 from ladder.settings import Model
 from ladder.shapes import Shape, count_params, embedding_params, flops_per_token
 from ladder.step import LossModel
@@ -75,6 +75,39 @@ def test_every_architecture_is_counted_as_it_is_built(
     whole = sum(weight.numel() for weight in model.parameters())
     assert whole - embedding_params(shape, 50) == count_params(shape, 50, architecture)
     assert model(input_ids=torch.tensor([[1, 2, 3]])).logits.shape == (1, 3, 50)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "vocabulary", "shape"),
+    [
+        (
+            "falcon_h1",
+            32_784,
+            {
+                "layers": 36,
+                "width": 1024,
+                "heads": 8,
+                "kv_heads": 2,
+                "head_width": 64,
+                "hidden": 2048,
+                "ssm": {"heads": 24},
+            },
+        ),
+        ("mamba2", 50_288, {"layers": 24, "width": 768, "ssm": {}}),
+    ],
+)
+def test_published_hybrids_are_counted_as_transformers_builds_them(
+    architecture: str, vocabulary: int, shape: dict[str, Any]
+) -> None:
+    own = Shape(**shape)
+    config = hugging_face_config(
+        Model(architecture=architecture, sequence_length=2048), own, vocabulary
+    )
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    whole = sum(weight.numel() for weight in model.parameters())
+    counted = count_params(own, vocabulary, architecture)
+    assert whole - embedding_params(own, vocabulary) == counted
 
 
 @pytest.mark.parametrize(("architecture", "size"), SHAPES)
