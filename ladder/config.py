@@ -94,11 +94,16 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
-    shipped = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    shipped = shipped_configs()
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     raise InputError(f"{name}: no such file; shipped configs are {', '.join(shipped)}")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Files of the configs that come with task-ladder, by name."""
+    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_config(name: str, overrides: tuple[str, ...] = ()) -> Experiment:
