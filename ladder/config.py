@@ -24,7 +24,7 @@ from ladder.settings import (
     TargetModel,
     Tracking,
 )
-from ladder.shapes import OLMO2_SHAPES
+from ladder.shapes import OLMO2_SHAPES, misfit
 
 CONFIG_FOLDERS = (
     Path(__file__).parent / "configs",
@@ -66,6 +66,8 @@ class Experiment(Section):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
+            if reason := misfit(self.model.shape(size), self.model.built_as):
+                raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
         return self
 
 

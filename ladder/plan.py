@@ -241,7 +241,7 @@ def _rung(
     """A run of a size; `multiples` are those of the rungs that it shares a trunk with under wsd."""
     model, vocabulary = config.model, config.corpus.vocabulary_size
     shape = model.shape(size)
-    params = count_params(shape, vocabulary, model.architecture)
+    params = count_params(shape, vocabulary, model.built_as)
 
     def tokens_of(multiple: float) -> int:
         return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
@@ -256,7 +256,7 @@ def _rung(
         shortest, longest = tokens_of(min(multiples)), tokens_of(max(multiples))
     sequences = _sequences(config, params, recipe.trunk_tokens(shortest, longest))
     batch_tokens = sequences * model.sequence_length
-    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.architecture)
+    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.built_as)
     return Rung(
         name=f"{size}-{multiple:g}xC",
         role=role,

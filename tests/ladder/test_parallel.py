@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from torch import distributed
 
 from evaluation.records import read_observations
@@ -36,9 +37,22 @@ PAIR = {
     "half-2": (STOP, FSDP),
     "half-1-then-2": (0, FSDP),
     "micro-2": (0, ("execution.micro_batch=1", *FSDP)),
+    "mamba2-2": (0, ("execution.parallel=ddp",)),
+    "falcon_h1-2": (0, FSDP),
     "muon-2": (0, MUON),
 }
 """What two ranks train: where they stop, and settings, by the name of the runs folder."""
+STATE_SPACES = {
+    "mamba2": {"layers": 2, "width": 8, "ssm": {"state": 4}},
+    "falcon_h1": {
+        "layers": 2,
+        "width": 8,
+        "heads": 2,
+        "kv_heads": 1,
+        "hidden": 12,
+        "ssm": {"state": 4, "heads": 3, "head_width": 4},
+    },
+}
 
 
 def train(config: Path, runs: Path, sets: Sequence[str] = (), stop_after: int = 0) -> Path:
@@ -73,7 +87,24 @@ def train_pair(config: Path, folder: Path) -> None:
         print(f"{name} begins", file=sys.stderr, flush=True)
         if name == list(PAIR)[-1]:
             distributed.destroy_process_group = part
-        train(config, folder / name, sets, stop_after)
+        train(config_of(name, config, folder), folder / name, sets, stop_after)
+
+
+def config_of(name: str, tiny_config: Path, folder: Path) -> Path:
+    """The config of a run: the tiny one, or its like with a state space and, once, frozen norms."""
+    architecture = name.split("-")[0]
+    if architecture not in STATE_SPACES:
+        return tiny_config
+    config = folder / f"{architecture}.yaml"
+    if not config.exists():
+        document = yaml.safe_load(tiny_config.read_text())
+        sizes = {"c": STATE_SPACES[architecture]}
+        document["model"] = {"architecture": architecture, "sequence_length": 16, "sizes": sizes}
+        document["ladder"] |= {"sizes": ["c"], "tokens_per_param": 5}
+        document |= {"targets": [], "evaluation": {"at": [1]}}
+        document["recipe"]["train_norms"] = architecture == "mamba2"
+        config.write_text(yaml.safe_dump(document))
+    return config
 
 
 def losses(runs: Path) -> dict[int, float]:
@@ -103,7 +134,7 @@ def pair(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     half = train(tiny_config, prepared(tiny_config, folder / "half-1"), FSDP, STOP)
     shutil.copytree(half, folder / "half-1-then-2")
     for name in PAIR:
-        prepared(tiny_config, folder / name)
+        prepared(config_of(name, tiny_config, folder), folder / name)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", __file__]
     done = subprocess.run(
         [*command, str(tiny_config), str(folder)],
@@ -143,6 +174,17 @@ def test_micro_batches_and_chunks_of_the_loss_add_up(
     train(tiny_config, runs, ("execution.micro_batch=1",))
     assert losses(runs) == pytest.approx(losses(alone), abs=1e-4)
     assert losses(pair / "micro-2") == pytest.approx(losses(alone), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", list(STATE_SPACES))
+def test_state_spaces_on_two_ranks_have_the_losses_of_one(
+    tiny_config: Path, pair: Path, tmp_path: Path, architecture: str
+) -> None:
+    """With shares of 3-D convolutions, and with frozen norms."""
+    config, two = config_of(architecture, tiny_config, pair), pair / f"{architecture}-2"
+    one = train(config, prepared(config, tmp_path / "runs"), PAIR[two.name][1])
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    assert held_out(two) == pytest.approx(held_out(one), abs=1e-4)
 
 
 def test_muon_on_shares_of_its_matrices_is_muon(
