@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from evaluation.files import InputError
+from ladder.mup import Factors
 from ladder.settings import Model
 from ladder.shapes import Shape
 
@@ -18,12 +20,18 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    config: Model, shape: Shape, vocabulary: int, seed: int, attention: str = "sdpa"
+    config: Model,
+    shape: Shape,
+    vocabulary: int,
+    seed: int,
+    attention: str = "sdpa",
+    factors: Mapping[str, Factors] = MappingProxyType({}),
 ) -> PreTrainedModel:
     """A model of the config's architecture with seeded initial weights, fp32, untied.
 
     `attention` is one of execution.attention; raises InputError where its package is missing, or
-    the architecture has no attention.
+    the architecture has no attention. `factors`, by a parameter's name, are those of a
+    parametrisation.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -46,11 +54,12 @@ def build_model(
         for module in model.modules():
             if hasattr(module, "A_log"):
                 _start_scan(module, generator)
-        for weight in model.parameters():
+        for name, weight in model.named_parameters():
             if weight.ndim < 2:
                 continue
+            scale = factors.get(name, Factors()).init
             if config.init == "normal" and weight.ndim == 2:
-                std = config.init_std
+                std = config.init_std * scale
                 torch.nn.init.trunc_normal_(
                     weight, 0.0, std, -3 * std, 3 * std, generator=generator
                 )
@@ -60,7 +69,7 @@ def build_model(
                 std = config.embedding_std
             elif weight is model.get_output_embeddings().weight:
                 std *= config.head_scale
-            weight.normal_(0, std, generator=generator)
+            weight.normal_(0, std * scale, generator=generator)
     return model
 
 

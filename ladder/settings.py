@@ -156,6 +156,30 @@ class Muon(Section):
     (arXiv 2502.16982)."""
 
 
+class Multipliers(Section):
+    """Learnable multipliers of weights, r_i W_ij c_j or s W (arXiv 2601.04890); they start at 1.
+
+    The optimizer keeps W beside the model, which takes one more copy of the multiplied weights.
+    """
+
+    kind: Literal["none", "scalar", "row", "column", "both"] = "none"
+    """scalar: one number a matrix; row: one for each output; column: one for each input; both: row
+    and column."""
+    placement: Literal["all", "non_redundant"] = "all"
+    """all: every linear layer of the blocks and the input embedding, never the output head, whose
+    row multipliers hurt (appendix C); non_redundant: only what no neighbour could take over
+    (ladder.placement.NON_REDUNDANT). A kind takes of it what is its own; scalar the matrices that
+    have any."""
+    embedding: bool = True
+    """Whether the input embedding has them, row and column; one that is tied to the head cannot."""
+    learning_rate_scale: float = Field(1.0, gt=0)
+    """Their learning rate as a multiple of the recipe's, whatever the parametrisation."""
+    weight_decay: float = Field(0.002, ge=0)
+    """Their decay, towards 0; it holds still what symmetries leave free (the paper's value). Their
+    gradients do not count in the norm that is clipped, as in the paper, and are scaled by the same
+    factor as all others, so that a step keeps its direction; the paper leaves that open."""
+
+
 class Recipe(Section):
     """How a rung is trained."""
 
@@ -167,6 +191,13 @@ class Recipe(Section):
     """width: ladder.recipe.learning_rate; params: ladder.recipe.learning_rate_by_params."""
     learning_rate_base: float = Field(0.2, gt=0, le=1e9)
     """width: peak = this / sqrt(width); params: peak at 108M parameters and 2048 tokens."""
+    parametrisation: Literal["standard", "mup"] = "standard"
+    """mup: learning rate and weight decay hold for every width, since each parameter's initial
+    weights, rate and decay follow its shape (ladder.mup; arXiv 2203.03466). The learning rate is
+    that of the rule at mup_base, whatever the size."""
+    mup_base: Name | None = None
+    """Under mup the size that others are compared with; the narrowest of ladder.sizes by
+    default. Heads of all sizes must be as wide as its own."""
     warmup_rule: Literal["share", "params"] = "share"
     """share: of the steps; params: as many tokens as parameters."""
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -191,6 +222,7 @@ class Recipe(Section):
     """Whether norms and biases decay too, as in the published ladder."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest l2 norm of the gradient."""
+    multipliers: Multipliers = Multipliers()
     z_loss: float = Field(0.0, ge=0)
     """Weight of the squared log of the softmax's denominator in the loss; OLMo-2 has 1e-5."""
     train_norms: bool = True

@@ -1,0 +1,133 @@
+"""A rung with multipliers: the same on any ranks, compiled or resumed; a plain model on the disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_multipliers import product
+from test_parallel import RUNG, losses, train
+from transformers import AutoModelForCausalLM
+
+from ladder.checkpoint import latest_checkpoint
+
+SETS = (
+    "recipe.multipliers={kind: both, learning_rate_scale: 2}",
+    # Rows that two ranks cannot share out alike.
+    "model.sizes.c={layers: 1, heads: 1, width: 8, hidden: 15}",
+    "evaluation.at=[1]",
+)
+
+
+def saved(runs: Path) -> dict[str, torch.Tensor]:
+    """Weights and multipliers of a run's last checkpoint."""
+    path, _ = latest_checkpoint(runs / RUNG / "checkpoints") or pytest.fail("none")
+    files = (*path.glob("*.safetensors"), *(path / "multipliers").glob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """The same run but for rounding."""
+    assert losses(one) == pytest.approx(losses(other), abs=1e-4)
+    assert saved(one).keys() == saved(other).keys()
+    for name, tensor in saved(one).items():
+        torch.testing.assert_close(tensor, saved(other)[name], rtol=0.01, atol=1e-3, msg=name)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("alone") / "runs"
+    train(tiny_config, runs, 1, *SETS)
+    return runs
+
+
+def test_the_multipliers_have_moved(alone: Path) -> None:
+    found = {k: v for k, v in saved(alone).items() if k.rpartition(".")[2] in ("row", "column")}
+    assert len(found) == 2 * (7 + 1)
+    assert all(one.std() > 0.01 for one in found.values())
+
+
+def test_replicated_on_two_ranks_is_one_process(
+    tiny_config: Path, alone: Path, tmp_path: Path
+) -> None:
+    train(tiny_config, tmp_path / "runs", 2, "execution.parallel=ddp", *SETS)
+    assert_alike(tmp_path / "runs", alone)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_sharded_on_two_ranks_is_one_process_and_goes_on_with_another_number(
+    tiny_config: Path, alone: Path, tmp_path: Path, first: int, then: int
+) -> None:
+    runs = tmp_path / "runs"
+    train(tiny_config, runs, first, "execution.parallel=fsdp", *SETS, stop_after=50)
+    train(tiny_config, runs, then, "execution.parallel=fsdp", *SETS)
+    assert_alike(runs, alone)
+
+
+def test_a_run_that_was_stopped_goes_on_bit_for_bit(
+    tiny_config: Path, alone: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    train(tiny_config, runs, 1, *SETS, stop_after=50)
+    train(tiny_config, runs, 1, *SETS)
+    whole, gone_on = ((r / RUNG / "checkpoints") for r in (alone, runs))
+    files = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
+    assert {path.parent.name for path in files[:3]} >= {"multipliers", "optimizer"}
+    for path in files:
+        one, other = load_file(whole / path), load_file(gone_on / path)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one), path
+
+
+def test_what_is_exported_is_a_plain_model_with_the_multipliers_in_its_weights(alone: Path) -> None:
+    path, _ = latest_checkpoint(alone / RUNG / "checkpoints") or pytest.fail("none")
+    model = AutoModelForCausalLM.from_pretrained(path)
+    tokens = torch.arange(16)[None] % 32
+    logits = model(input_ids=tokens).logits
+    (file,) = (path / "optimizer").glob("*.safetensors")
+    latents = {k.removeprefix("latent."): v for k, v in load_file(file).items() if "latent." in k}
+    (file,) = (path / "multipliers").glob("*.safetensors")
+    multipliers = load_file(file)
+    assert len(latents) == 8
+    with torch.no_grad():
+        for name, latent in latents.items():
+            module = name.removesuffix(".weight")
+            sides = {side: multipliers[f"{module}.{side}"] for side in ("row", "column")}
+            weight = model.get_parameter(name)
+            assert not torch.allclose(weight, latent, atol=0.01)
+            weight.copy_(product(latent, sides, None))
+    torch.testing.assert_close(model(input_ids=tokens).logits, logits, rtol=0, atol=1e-5)
+
+
+COMPILED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from test_multipliers import TOKENS, Multipliers, Recipe, Shape, built, steps
+from ladder.parallel import blocks
+found = []
+for compiled in (True, False):
+    model = built("olmo2", Shape(layers=1, width=8, heads=1, hidden=8))
+    for block in blocks(model) if compiled else ():
+        block.compile()
+    optimizers, norms = steps(model, Recipe(multipliers=Multipliers(kind="both")), TOKENS[:8], 0.01)
+    values = torch.cat([one.detach() for one in optimizers.multiplied.multipliers.values()])
+    found.append((norms, values.tolist()))
+print(json.dumps([*found, torch._dynamo.utils.counters["stats"]["unique_graphs"]]))
+"""
+
+
+def test_compiled_blocks_train_as_they_are() -> None:
+    """In a process of its own: the compiler wants setuptools before anything loads distutils."""
+    command = [sys.executable, "-c", COMPILED, str(Path(__file__).parent)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr[-2000:]
+    compiled, plain, graphs = json.loads(said.stdout.splitlines()[-1])
+    for one, other in zip(compiled, plain, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert graphs >= 1
