@@ -252,14 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
         write_text(given.figure, to_svg(figure(plain, multiplied, walks)))
     shape = grid.shape
     print("# Noise and weight decay in balance\n")
+    speeds = ", ".join(map(str, grid.products))
     print("`python benchmarks/equilibrium.py`: slope of log RMS against log S, S = sqrt(learning")
     print(f"rate / weight decay), over {len(plain)} runs (S from {grid.ratios[0]:g} to")
-    print(
-        f"{grid.ratios[-1]:g}, learning rate x weight decay {', '.join(map(str, grid.products))};"
-    )
-    print(f"{grid.times:g} times one over it in steps) with its standard error; Llama, d =")
-    print(f"{shape.width}, {shape.layers} layers, one seed a run. 1: the size is what S makes it;")
-    print("0: it does not depend on S.\n")
+    print(f"{grid.ratios[-1]:g}, learning rate x weight decay {speeds}; {grid.times:g} times one")
+    print(f"over it in steps) with its standard error; Llama, d = {shape.width}, {shape.layers}")
+    print("layers, one seed a run. 1: the size is what S makes it; 0: it does not depend on S.\n")
     print(table(plain, multiplied, walks))
 
 
