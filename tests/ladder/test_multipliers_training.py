@@ -1,4 +1,4 @@
-"""A rung with multipliers: the same on any ranks, compiled or resumed; a plain model on the disk."""
+"""A rung with multipliers: the same on any ranks, compiled or resumed; saved, a plain model."""
 
 from __future__ import annotations
 
