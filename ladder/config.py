@@ -99,7 +99,13 @@ class Experiment(Section):
         return self.model_copy(update={"recipe": own, "recipes": {}, "seed": seed, "seeds": ()})
 
     @model_validator(mode="after")
-    def _sizes_known(self) -> Experiment:
+    def _coherent(self) -> Experiment:
+        self._check_sizes()
+        self._check_heads()
+        self._check_recipes()
+        return self
+
+    def _check_sizes(self) -> None:
         base = (self.recipe.mup_base,) if self.recipe.mup_base else ()
         for size in (*self._sizes, *self.cluster.sizes, *base):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
@@ -107,23 +113,19 @@ class Experiment(Section):
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
             if reason := misfit(self.model.shape(size), self.model.built_as):
                 raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
-        return self
 
-    @model_validator(mode="after")
-    def _heads_alike(self) -> Experiment:
+    def _check_heads(self) -> None:
         base = self.mup_base
         for size in self._sizes if base else ():
             shape = self.model.shape(size)
-            if base and shape.width // shape.heads != base.width // base.heads:
+            if base and shape.head != base.head:
                 raise ValueError(
-                    f"recipe.parametrisation mup: heads of size {size} are "
-                    f"{shape.width // shape.heads} wide, those of the base "
-                    f"{base.width // base.heads}; make them equal, and let the number of heads grow"
+                    f"recipe.parametrisation mup: heads of size {size} are {shape.head} wide, "
+                    f"those of the base {base.head}; make them equal, and let the number of heads "
+                    "grow"
                 )
-        return self
 
-    @model_validator(mode="after")
-    def _told_apart(self) -> Experiment:
+    def _check_recipes(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):
             doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
             raise ValueError(f"seeds: {doubled} is given twice")
@@ -134,11 +136,10 @@ class Experiment(Section):
                 raise ValueError(f"recipes: {other} and {name} are the same; change one")
             one = self.only(name, self.seed)
             try:
-                one._sizes_known()
-                one._heads_alike()
+                one._check_sizes()
+                one._check_heads()
             except ValueError as error:
                 raise ValueError(f"recipes.{name}: {error}") from None
-        return self
 
     @property
     def _sizes(self) -> tuple[str, ...]:
