@@ -2,9 +2,9 @@
 
     python benchmarks/multipliers_rate.py [--small] > benchmarks/multipliers_rate.md
 
-It is how the default of recipe.multipliers.learning_rate_scale was chosen. Row and column multipliers
-of all matrices, the recipe's own rate and everything else as the quick start has them; the loss is
-the exact cross-entropy under the walk's transition matrix, less its entropy rate.
+It is how the default of recipe.multipliers.learning_rate_scale was chosen. Row and column
+multipliers of all matrices, the recipe's own rate and everything else as the quick start has them;
+the loss is the exact cross-entropy under the walk's transition matrix, less its entropy rate.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from ladder.config import load_config
 from ladder.corpora import open_corpus
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
-
 
 RUNG = "7K-2xC"
 ARCHITECTURES = ("olmo2", "llama")
