@@ -3,8 +3,8 @@
     python benchmarks/multipliers_rate.py [--small] > benchmarks/multipliers_rate.md
 
 It is how the default of recipe.multipliers.learning_rate_scale was chosen. Row and column
-multipliers of all matrices, the recipe's own rate and everything else as the quick start has
-them; the loss is the exact cross-entropy under the walk's transition matrix, less its entropy rate.
+multipliers of all matrices, the recipe's own rate and everything else as the quick start has them;
+the loss is the exact cross-entropy under the walk's transition matrix, less its entropy rate.
 """
 
 from __future__ import annotations
