@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 from torch import distributed
 
 from evaluation.records import read_observations
 from ladder import train as training
+from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
@@ -29,6 +32,12 @@ CALM = ("checkpoints.every=20", "recipe.learning_rate_base=0.02")
 """At the tiny config's own rate the last bit of a sum grows a thousandfold in a hundred steps."""
 FSDP = ("execution.parallel=fsdp",)
 MUON = ("recipe.optimizer=muon", "recipe.learning_rate_base=0.005", "evaluation.at=[1]", *FSDP)
+MULTIPLIED = (
+    "recipe.multipliers={kind: both, learning_rate_scale: 2}",
+    # Rows that two ranks cannot share out alike.
+    "model.sizes.c={layers: 1, heads: 1, width: 8, hidden: 15}",
+    "evaluation.at=[1]",
+)
 STOP = 50
 """Steps after which a run that is to be gone on with is stopped."""
 PAIR = {
@@ -39,6 +48,9 @@ PAIR = {
     "micro-2": (0, ("execution.micro_batch=1", *FSDP)),
     "mamba2-2": (0, ("execution.parallel=ddp",)),
     "falcon_h1-2": (0, FSDP),
+    "multiplied-ddp": (0, ("execution.parallel=ddp", *MULTIPLIED)),
+    "multiplied-half-2": (STOP, (*FSDP, *MULTIPLIED)),
+    "multiplied-half-1-then-2": (0, (*FSDP, *MULTIPLIED)),
     "muon-2": (0, MUON),
 }
 """What two ranks train: where they stop, and settings, by the name of the runs folder."""
@@ -116,9 +128,24 @@ def held_out(runs: Path) -> list[float]:
     return read_observations(runs / RUNG / "scores.parquet")["loss"].tolist()
 
 
-def prepared(config: Path, runs: Path) -> Path:
+def saved(runs: Path) -> dict[str, torch.Tensor]:
+    """Weights and multipliers of a run's last checkpoint."""
+    path, _ = latest_checkpoint(runs / RUNG / "checkpoints") or pytest.fail("none")
+    files = (*path.glob("*.safetensors"), *(path / "multipliers").glob("*.safetensors"))
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """The same run but for rounding."""
+    assert losses(one) == pytest.approx(losses(other), abs=1e-4)
+    assert saved(one).keys() == saved(other).keys()
+    for name, tensor in saved(one).items():
+        torch.testing.assert_close(tensor, saved(other)[name], rtol=0.01, atol=1e-3, msg=name)
+
+
+def prepared(config: Path, runs: Path, sets: Sequence[str] = ()) -> Path:
     """A runs folder in which training can begin."""
-    RunsFolder(runs).prepare(load_config(str(config)))
+    RunsFolder(runs).prepare(load_config(str(config), (*CALM, *sets)))
     return runs
 
 
@@ -131,10 +158,12 @@ def alone(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pair(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of all that two ranks of torchrun trained, and of half a run that one did."""
     folder = tmp_path_factory.mktemp("pair")
-    half = train(tiny_config, prepared(tiny_config, folder / "half-1"), FSDP, STOP)
-    shutil.copytree(half, folder / "half-1-then-2")
+    for half, sets in (("half-1", FSDP), ("multiplied-half-1", (*FSDP, *MULTIPLIED))):
+        stopped = train(tiny_config, prepared(tiny_config, folder / half, sets), sets, STOP)
+        shutil.copytree(stopped, folder / f"{half}-then-2")
     for name in PAIR:
-        prepared(config_of(name, tiny_config, folder), folder / name)
+        if not (folder / name).exists():
+            prepared(config_of(name, tiny_config, folder), folder / name, PAIR[name][1])
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", __file__]
     done = subprocess.run(
         [*command, str(tiny_config), str(folder)],
@@ -195,6 +224,28 @@ def test_muon_on_shares_of_its_matrices_is_muon(
     one, two = losses(train(tiny_config, runs, MUON)), losses(pair / "muon-2")
     assert two == pytest.approx(one, abs=2e-3)
     assert one[max(one)] < one[min(one)] - 0.05
+
+
+@pytest.fixture(scope="module")
+def multiplied(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = prepared(tiny_config, tmp_path_factory.mktemp("multiplied") / "runs", MULTIPLIED)
+    return train(tiny_config, runs, MULTIPLIED)
+
+
+def test_replicated_multipliers_are_those_of_one_process(pair: Path, multiplied: Path) -> None:
+    assert_alike(pair / "multiplied-ddp", multiplied)
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
+def test_sharded_multipliers_are_and_go_on_with_another_number_of_ranks(
+    tiny_config: Path, pair: Path, multiplied: Path, first: int, then: int
+) -> None:
+    half = pair / f"multiplied-half-{first}"
+    whole = pair / f"{half.name}-then-{then}"
+    if then == 1:
+        shutil.copytree(half, whole)
+        train(tiny_config, whole, (*FSDP, *MULTIPLIED))
+    assert_alike(whole, multiplied)
 
 
 if __name__ == "__main__":
