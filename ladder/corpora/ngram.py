@@ -10,6 +10,7 @@ import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -69,7 +70,7 @@ class Ngram(Chains):
                 starts, nodes, probabilities, weights = (
                     kept[key] for key in ("starts", "nodes", "probabilities", "weights")
                 )
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(
                 f"{self.counts}: cannot be read ({error}); remove it to count again"
             ) from error

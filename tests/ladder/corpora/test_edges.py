@@ -100,7 +100,7 @@ def test_what_networkx_writes_is_the_same_walk(ending: str, tmp_path: Path) -> N
 
 def test_graphs_of_networkx_with_a_direction_or_a_lonely_node_are_refused(tmp_path: Path) -> None:
     networkx.write_gml(networkx.DiGraph([("a", "b")]), tmp_path / "d.gml")
-    with pytest.raises(InputError, match="is a directed graph; set corpus.directed: true"):
+    with pytest.raises(InputError, match=r"is a directed graph; set corpus\.directed: true"):
         read_edges(str(tmp_path / "d.gml"), False)
     graph = networkx.Graph([("a", "b")])
     graph.add_node("c")

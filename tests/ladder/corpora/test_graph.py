@@ -1,4 +1,4 @@
-"""Graphs as a corpus: what they are made of, their batches, losses and tasks, and what is refused."""
+"""Graphs as a corpus: their edges, batches, losses and tasks, and what is refused."""
 
 from __future__ import annotations
 

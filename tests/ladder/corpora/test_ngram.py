@@ -161,5 +161,5 @@ def test_counts_that_are_missing_or_damaged_are_told(tmp_path: Path) -> None:
         _ = made.entropy_rate
     made.prepare()
     made.counts.write_bytes(b"PK\x03\x04 cut short")
-    with pytest.raises(InputError, match="cannot be read .*; remove it to count again"):
+    with pytest.raises(InputError, match=r"cannot be read .*; remove it to count again"):
         _ = corpus(tmp_path).chain
