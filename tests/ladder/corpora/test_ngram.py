@@ -17,11 +17,11 @@ from ladder.corpora.ngram import Ngram
 WORDS = "the cat sat on the mat and the dog sat on the cat"
 
 
-def write(folder: Path, name: str = "text.txt", text: str = WORDS) -> Path:
+def write(folder: Path, name: str = "text.txt", text: str = WORDS, count: int = 300) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / name
     # Documents that differ, so that some are held out and most are not.
-    path.write_text("\n\n".join(f"{text} {number}" for number in range(300)))
+    path.write_text("\n\n".join(f"{text} {number}" for number in range(count)))
     return path
 
 
@@ -132,7 +132,7 @@ def test_what_was_counted_is_not_counted_again_and_settings_have_files_of_their_
 
 def test_sources_count_by_their_weights(tmp_path: Path) -> None:
     write(tmp_path)
-    write(tmp_path, "other.txt", WORDS.upper())
+    write(tmp_path, "other.txt", WORDS.upper(), 700)
     sources = [
         {"name": name, "files": [str(tmp_path / file)], "separator": "\n\n", "weight": weight}
         for name, file, weight in (("one", "text.txt", 3), ("two", "other.txt", 1))
