@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
 from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
-from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
     Checkpoints,
@@ -33,10 +33,16 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "graph": GraphCorpus, "ngram": NgramCorpus, "text": TextCorpus}
+CORPORA = {
+    "walks": WalksCorpus,
+    "graph": GraphCorpus,
+    "ngram": NgramCorpus,
+    "text": TextCorpus,
+    "sampled": SampledCorpus,
+}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
@@ -93,11 +99,16 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
-    shipped = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    shipped = shipped_configs()
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     raise InputError(f"{name}: no such file; shipped configs are {', '.join(shipped)}")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Files of the configs that come with task-ladder, by name."""
+    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_config(name: str, overrides: tuple[str, ...] = ()) -> Experiment:

@@ -47,8 +47,8 @@ def entropy(
     exact = corpus.exact(experiment.model.sequence_length)
     if exact is None:
         raise InputError(
-            f"{config}: the entropy of a corpus of kind {experiment.corpus.kind} is not known; "
-            "that of walks, graph and ngram is"
+            f"{config}: the entropy of a corpus of kind {experiment.corpus.kind} is not known "
+            "exactly; that of walks, graph and ngram is"
         )
     found = exact.document()
     document = {"version": 1, "name": experiment.name, "kind": experiment.corpus.kind, **found}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation.tasks import Task
 from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
 from ladder.corpora.exact import Exact
-from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -57,7 +57,7 @@ class Corpus(Protocol):
         """The loss that no model can fall below on sequences of `length` tokens, where known."""
 
     def exact(self, length: int) -> Exact | None:
-        """Entropies of sequences of `length` tokens, where they are known."""
+        """Entropies of sequences of `length` tokens, where they are known exactly."""
 
     def prepare(self) -> None:
         """Do once, before any rung trains, what takes long: tokenise. Resumes where it was."""
@@ -81,7 +81,7 @@ class Corpus(Protocol):
         """Held-out loss, nats per token, of a model on sequences of `length` tokens."""
 
 
-AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """A section of a config that says where tokens come from."""
 
 
@@ -99,6 +99,10 @@ def open_corpus(config: AnyCorpus, folder: Path) -> Corpus:
         from ladder.corpora.ngram import Ngram
 
         return Ngram(config, folder)
+    if isinstance(config, SampledCorpus):
+        from ladder.corpora.sampled import Sampled
+
+        return Sampled(config, folder)
     from ladder.corpora.text import Text
 
     return Text(config, folder)

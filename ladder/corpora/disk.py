@@ -1,4 +1,4 @@
-"""A folder that a corpus is made in: one process at a time, and a full disk told; no torch."""
+"""A corpus is made by one process at a time, and a disk that fills is one line; no torch."""
 
 from __future__ import annotations
 

@@ -75,5 +75,5 @@ def test_a_corpus_whose_entropy_is_not_known_is_refused(
 ) -> None:
     assert main(["entropy", "text"]) == 2
     error = capsys.readouterr().err
-    assert "the entropy of a corpus of kind text is not known" in error
+    assert "the entropy of a corpus of kind text is not known exactly" in error
     assert error.count("\n") == 1
