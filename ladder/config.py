@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
+from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
 from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
@@ -35,10 +36,16 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "text": TextCorpus, "sampled": SampledCorpus}
+CORPORA = {
+    "walks": WalksCorpus,
+    "graph": GraphCorpus,
+    "ngram": NgramCorpus,
+    "text": TextCorpus,
+    "sampled": SampledCorpus,
+}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | TextCorpus | SampledCorpus
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 

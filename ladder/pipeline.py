@@ -55,15 +55,19 @@ def analyse(
     model: TwoStage,
     observations: pd.DataFrame,
     targets: Sequence[Target] = (),
-    entropy_rate: float | None = None,
+    known: tuple[str, float | None] = ("", None),
 ) -> Result:
-    """Fit, predict `targets` and every run of role target, and audit those that were measured."""
+    """Fit, predict `targets` and every run of role target, and audit those that were measured.
+
+    `known` names the held-out loss, and the loss that no model can fall below, where it is known.
+    """
     model.fit(observations)
     measured = targets_of(observations) if (observations["role"] == "target").any() else []
     names = {target.name for target in measured}
     wanted = [*measured, *(target for target in targets if target.name not in names)]
     checked = audit(model, observations) if measured else None
-    truth = None if entropy_rate is None else check_truth(model, checked, entropy_rate)
+    task, floor = known
+    truth = None if floor is None else check_truth(model, checked, task, floor)
     return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
@@ -71,11 +75,12 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     """Write what follows from the runs that have finished; returns it."""
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
+    corpus = open_corpus(config.corpus, runs.corpus)
     result = analyse(
         TwoStage(config.predict.method),
         observations,
         plan.as_targets(),
-        open_corpus(config.corpus, runs.corpus).entropy_rate,
+        (corpus.validation, corpus.floor(config.model.sequence_length)),
     )
     _write(result, observations, f"task-ladder: {config.name}", runs)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.

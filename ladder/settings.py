@@ -107,10 +107,19 @@ class Ladder(Section):
 
     sizes: tuple[Name, ...] = Field(min_length=1)
     """Names of the sizes to train."""
-    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(min_length=1)
+    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     """Tokens as multiples of Chinchilla-optimal, 1xC = tokens_per_param x N."""
+    tokens: tuple[Annotated[int, Field(ge=1, le=10**18)], ...] = ()
+    """Or tokens, the same for every size: a grid, for laws of N at fixed D and of D at fixed N.
+    Rungs are then named SIZE-TOKENSt, `3K-10Mt`."""
     tokens_per_param: float = Field(20, ge=1e-3, le=1e6)
     """Tokens per parameter at 1xC (arXiv 2412.04403, section 2)."""
+
+    @model_validator(mode="after")
+    def _tokens_told(self) -> Ladder:
+        if bool(self.multiples) == bool(self.tokens):
+            raise ValueError("give either multiples or tokens, at least one of them")
+        return self
 
 
 class TargetModel(Section):
@@ -185,6 +194,8 @@ class Recipe(Section):
 
     batch_rule: Literal["tokens", "params"] = "tokens"
     """tokens: ladder.recipe.batch_sequences; params: ladder.recipe.batch_sequences_by_params."""
+    batch_sequences: int | None = Field(None, ge=1)
+    """Batch in sequences of every run, in the place of the rule's."""
     batch_divisor: float = Field(60, ge=1e-3, le=1e9)
     """tokens: batch in sequences = sqrt(tokens) / this; params: it is a multiple of this."""
     learning_rate_rule: Literal["width", "params"] = "width"

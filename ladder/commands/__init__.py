@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ladder.commands.comparing import compare
 from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
+from ladder.commands.entropy import entropy
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.helping import completion, doctor, version
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "next": next_run,
     "scales": scales,
     "coordinates": coordinates,
+    "entropy": entropy,
     "report": report,
     "doctor": doctor,
     "version": version,
