@@ -32,6 +32,7 @@ NO_TORCH = (
     "ladder.commands.comparing",
     "ladder.commands.deciding",
     "ladder.commands.evaluating",
+    "ladder.commands.exponents",
     "ladder.commands.forecasting",
     "ladder.commands.importing",
     "ladder.commands.next_run",

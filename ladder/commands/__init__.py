@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ladder.commands.comparing import compare
 from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
+from ladder.commands.exponents import exponents
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "items": items,
     "allocate": allocate,
     "next": next_run,
+    "exponents": exponents,
     "report": report,
 }
 """Every verb of the command line."""
