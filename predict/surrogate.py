@@ -241,7 +241,7 @@ def choose_decay(
     theta, _, _ = train(shape, z, targets, weights, lam, np.tile(begin, (len(decays), 1)))
     value, _ = forward(shape, theta, z, with_gradient=False)
     value = value.reshape(len(decays), len(folds), members, -1).mean(axis=2)
-    out = np.array([f for f in folds])
+    out = np.array(list(folds))
     squares = ((value - y) ** 2 * out).sum(axis=(1, 2)) / out.sum()
     return {float(d): float(np.sqrt(s) * scaler.sd) for d, s in zip(decays, squares, strict=True)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class Method:
     """N of the lowest loss at each of the comparison's budgets; None outside the runs."""
     detail: str = ""
     """What vouches for the fit."""
+    surface: Surface | None = field(default=None, repr=False, compare=False)
+    """Losses (K, ...) at N and D, of which the mean in logarithms is the method's; in no JSON."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,10 @@ class TwoVariable:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self)
+        found = asdict(replace(self, methods=tuple(replace(m, surface=None) for m in self.methods)))
+        for method in found["methods"]:
+            del method["surface"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,7 @@ def _method(
         held[1],
         optimal_params=tuple(float(math.exp(v)) if math.isfinite(v) else None for v in centre[0]),
         detail=detail,
+        surface=surface,
     )
 
 
