@@ -17,13 +17,13 @@ CELLS = 240
 STRAIGHT = 1e-3
 """Least rate times the whole range: below it the law is a straight line in its variable."""
 
-STEP = 30.0
+STEP = 16.0
 """Greatest rate times the distance of the first two points: above it only the first point falls."""
 
 ROUNDS = 45
 """Golden sections of a cell of the grid: it shrinks to 1e-9 of itself."""
 
-FLOORS = 41
+FLOORS = 21
 """Floors at which the floor's own profile is read, in each of ZOOMS passes."""
 
 ZOOMS = 3

