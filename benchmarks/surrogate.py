@@ -1,8 +1,8 @@
 """Fits of scaling exponents on losses whose law is known: slices, networks, kernels.
 
-    python benchmarks/surrogate.py [--small] > benchmarks/surrogate.md
+    python benchmarks/surrogate.py [--small] [PART ...] > benchmarks/surrogate.md
 
-Prints how often the intervals of a slice hold the truth, which law wins on data of each kind, which
+Prints, for all parts or those named, how often the intervals of a slice hold the truth, which law wins on data of each kind, which
 networks were chosen and why, and how the compute-optimal curve of each method compares with the
 truth where the parametric law is right and where it is wrong. `--small` takes a tenth of the seeds.
 """
@@ -28,7 +28,7 @@ from predict.surrogate_methods import METHODS, compare_methods
 
 SMALL = "--small" in sys.argv
 SEEDS = 3 if SMALL else 20
-SLICES = 20 if SMALL else 200
+SLICES = 20 if SMALL else 100
 SIZES, TOKENS = np.geomspace(1e4, 1e6, 7), np.geomspace(1e6, 1e8, 7)
 N, D = (a.ravel() for a in np.meshgrid(SIZES, TOKENS, indexing="ij"))
 NOISES = (0.001, 0.005)
@@ -55,13 +55,18 @@ WRONG: dict[str, Law] = {
 
 def main() -> None:
     """Print everything."""
-    print(f"`python benchmarks/surrogate.py{' --small' * SMALL}`\n")
+    print(f"`{' '.join(['python benchmarks/surrogate.py', *sys.argv[1:]])}`")
     began = time.process_time()
-    show_curves()
-    show_coverage()
-    show_verdicts()
-    show_shapes()
-    show_training()
+    parts = {
+        "curves": show_curves,
+        "floors": show_floors,
+        "coverage": show_coverage,
+        "verdicts": show_verdicts,
+        "shapes": show_shapes,
+        "training": show_training,
+    }
+    for name in [a for a in sys.argv[1:] if a != "--small"] or parts:
+        parts[name]()
     print(f"\n{(time.process_time() - began) / 60:.1f} minutes of one core.")
 
 
@@ -69,6 +74,29 @@ def table(title: str, columns: tuple[str, ...]) -> None:
     """The head of a table."""
     print(f"\n## {title}\n\n| {' | '.join(columns)} |")
     print("| --- " * len(columns) + "|", flush=True)
+
+
+def show_floors() -> None:
+    """Coverage of the parametric law's own intervals, where it is right."""
+    table(
+        f"The parametric law where it is right: how often its intervals hold the truth, {SLICES} "
+        "seeds",
+        ("law", "noise", "exponent in 80%", "floor in 95%"),
+    )
+    for name, law in list(RIGHT.items())[1:]:
+        true = {"alpha .5, beta .5": 0.5, "alpha 1, beta .75": 0.75 / 1.75}[name]
+        hits = []
+        for seed in range(SLICES):
+            losses = noisy(law, NOISES[1], seed)
+            points = [Point(*row, 1) for row in zip(N, D, losses, strict=True)]
+            found = compare_methods(points, 60, seed, ("parametric",), held_out=False)
+            method = found.named("parametric")
+            exponent, floor = method.exponent, method.floor
+            if exponent is None or exponent.lower80 is None or floor is None:
+                continue
+            hits.append((exponent.lower80 <= true <= exponent.upper80, floor[1] <= 1.7 <= floor[2]))
+        shares = " | ".join(f"{share:.2f}" for share in np.mean(hits, axis=0))
+        print(f"| {name} | {NOISES[1]:.1%} | {shares} |", flush=True)
 
 
 def show_coverage() -> None:
@@ -117,7 +145,7 @@ def show_coverage() -> None:
 
 def show_verdicts() -> None:
     """Which law wins on data made from each."""
-    count = SLICES // 10
+    count = SLICES // 5
     table(
         f"Power law against exponential: medians and shares of {count} seeds",
         ("data", "points", "noise", "MSE ratio", "power", "exponential", "undecided", "neither",

@@ -216,7 +216,10 @@ def _notes(found: Exponents) -> list[str]:
         if any(not s.fit.forms["power"].certified for s in slices.slices):
             lines.append("* the points do not bound the exponent; it is in no mean")
         if slices.short:
-            lines.append(f"{slices.short} slices have fewer than 4 points and are not fitted")
+            line = f"{slices.short} slices have fewer than 4 points and are not fitted"
+            if not any(s.variable == "params" for s in slices.slices):
+                line += "; --between reads L(N) at token counts between the runs of each size"
+            lines.append(line)
         for mean in slices.means:
             verdicts = ", ".join(f"{v} {n}" for v, n in mean.verdicts.items())
             lines.append(f"{mean.name}: {verdicts} of {mean.slices} slices{_moved(found, mean)}")
