@@ -2,9 +2,10 @@
 
     python benchmarks/surrogate.py [--small] [PART ...] > benchmarks/surrogate.md
 
-Prints, for all parts or those named, how often the intervals of a slice hold the truth, which law wins on data of each kind, which
-networks were chosen and why, and how the compute-optimal curve of each method compares with the
-truth where the parametric law is right and where it is wrong. `--small` takes a tenth of the seeds.
+Prints, for all parts or those named, how the compute-optimal curve of each method compares with the
+truth where the parametric law is right and where it is wrong, how often intervals hold the truth,
+which law wins on data of each kind, and which networks were chosen and why. `--small` takes a tenth
+of the seeds.
 """
 
 from __future__ import annotations
