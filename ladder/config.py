@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
-from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
     Checkpoints,
@@ -32,10 +32,10 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "text": TextCorpus}
+CORPORA = {"walks": WalksCorpus, "text": TextCorpus, "sampled": SampledCorpus}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | TextCorpus
+AnyCorpus = WalksCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
@@ -92,11 +92,16 @@ def find_config(name: str) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
-    shipped = {p.stem: p for p in sorted(folder.glob("*.yaml"))}
+    shipped = shipped_configs()
     if path.name == name and path.stem in shipped:
         return shipped[path.stem]
     raise InputError(f"{name}: no such file; shipped configs are {', '.join(shipped)}")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Files of the configs that come with task-ladder, by name."""
+    folder = next(folder for folder in CONFIG_FOLDERS if folder.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_config(name: str, overrides: tuple[str, ...] = ()) -> Experiment:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ladder.mup import Factors
 from ladder.settings import Recipe
 
 if TYPE_CHECKING:
@@ -16,10 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Optimizers:
-    """What steps together; each has its learning rate as a multiple of the schedule's."""
+    """What steps together; every group has its learning rate as a multiple of the schedule's."""
 
     parts: tuple[torch.optim.Optimizer, ...]
-    scales: tuple[float, ...]
     weights: tuple[nn.Parameter, ...]
     """All that they change, in the model's order."""
 
@@ -30,9 +32,9 @@ class Optimizers:
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of every group."""
-        for part, scale in zip(self.parts, self.scales, strict=True):
+        for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate * scale
+                group["lr"] = rate * group["rate_scale"]
 
     def step(self) -> None:
         """Change the weights."""
@@ -40,40 +42,58 @@ class Optimizers:
             part.step()
 
 
-def build_optimizers(model: PreTrainedModel, recipe: Recipe) -> Optimizers:
+def build_optimizers(
+    model: PreTrainedModel, recipe: Recipe, factors: Mapping[str, Factors] = MappingProxyType({})
+) -> Optimizers:
     """The recipe's optimizers for a model's parameters.
 
     Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
-    muon AdamW keeps embedding, head and vectors.
+    muon AdamW keeps embedding, head and vectors. `factors`, by a parameter's name, are those of a
+    parametrisation; 1 for those it does not name.
     """
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
-    matrices: list[nn.Parameter] = []
-    decayed: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+    adamw, muon = _Groups(), _Groups()
     weights = tuple(model.parameters())
-    for weight in weights:
-        if weight is embedding:
-            plain.append(weight)
-        elif weight.ndim < 2:
-            (decayed if recipe.decay_vectors else plain).append(weight)
-        elif recipe.optimizer == "muon" and weight is not head:
-            matrices.append(weight)
+    for name, weight in model.named_parameters():
+        own = factors.get(name, Factors())
+        decays = weight is not embedding and (weight.ndim > 1 or recipe.decay_vectors)
+        decay = recipe.weight_decay * own.weight_decay if decays else 0.0
+        is_muons = weight.ndim == 2 and weight is not embedding and weight is not head
+        if recipe.optimizer == "muon" and is_muons:
+            scale = recipe.muon.learning_rate_scale * own.learning_rate
+            muon.add(weight, decay, scale)
         else:
-            decayed.append(weight)
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+            adamw.add(weight, decay, own.learning_rate)
+    parts: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(adamw.groups(), lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
     ]
-    adamw = torch.optim.AdamW(groups, lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
-    if not matrices:
-        return Optimizers((adamw,), (1.0,), weights)
-    muon = torch.optim.Muon(
-        matrices,
-        lr=0.0,
-        weight_decay=recipe.weight_decay,
-        momentum=recipe.muon.momentum,
-        ns_steps=recipe.muon.ns_steps,
-        adjust_lr_fn=recipe.muon.adjust_lr_fn,
-    )
-    return Optimizers((adamw, muon), (1.0, recipe.muon.learning_rate_scale), weights)
+    if muon.weights:
+        parts.append(
+            torch.optim.Muon(
+                muon.groups(),
+                lr=0.0,
+                momentum=recipe.muon.momentum,
+                ns_steps=recipe.muon.ns_steps,
+                adjust_lr_fn=recipe.muon.adjust_lr_fn,
+            )
+        )
+    return Optimizers(tuple(parts), weights)
+
+
+class _Groups:
+    """Parameters by what their optimizer does to them alike."""
+
+    def __init__(self) -> None:
+        self.weights: dict[tuple[float, float], list[nn.Parameter]] = {}
+
+    def add(self, weight: nn.Parameter, decay: float, scale: float) -> None:
+        """Put a parameter with those of its weight decay and multiple of the learning rate."""
+        self.weights.setdefault((decay, scale), []).append(weight)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Groups as torch.optim takes them."""
+        return [
+            {"params": weights, "weight_decay": decay, "rate_scale": scale}
+            for (decay, scale), weights in self.weights.items()
+        ]

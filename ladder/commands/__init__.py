@@ -9,6 +9,7 @@ from ladder.commands.deciding import allocate
 from ladder.commands.evaluating import evaluate, tasks
 from ladder.commands.exponents import exponents
 from ladder.commands.forecasting import forecast, items
+from ladder.commands.helping import completion, doctor, version
 from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
@@ -33,5 +34,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "next": next_run,
     "exponents": exponents,
     "report": report,
+    "doctor": doctor,
+    "version": version,
+    "completion": completion,
 }
 """Every verb of the command line."""

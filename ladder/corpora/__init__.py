@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.tasks import Task
-from ladder.corpora.settings import TextCorpus, WalksCorpus
+from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -65,12 +65,16 @@ class Corpus(Protocol):
         """Held-out loss, nats per token, of a model on sequences of `length` tokens."""
 
 
-def open_corpus(config: WalksCorpus | TextCorpus, folder: Path) -> Corpus:
+def open_corpus(config: WalksCorpus | TextCorpus | SampledCorpus, folder: Path) -> Corpus:
     """The corpus of a config; `folder` is where it may keep what it makes, such as shards."""
     if isinstance(config, WalksCorpus):
         from ladder.corpora.walks import Walks
 
         return Walks(config)
+    if isinstance(config, SampledCorpus):
+        from ladder.corpora.sampled import Sampled
+
+        return Sampled(config, folder)
     from ladder.corpora.text import Text
 
     return Text(config, folder)

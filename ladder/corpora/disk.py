@@ -1,8 +1,9 @@
-"""A disk that fills while a corpus is made is a user's matter, and one line; no torch."""
+"""A corpus is made by one process at a time, and a disk that fills is one line; no torch."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,14 @@ def full_disk_told(folder: Path) -> Iterator[None]:
         raise InputError(
             f"{folder}: {os.strerror(number)}; make room and start again, finished shards are kept"
         ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time; the lock goes with the process, however that ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _number(error: Exception) -> int:

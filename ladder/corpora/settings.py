@@ -232,3 +232,41 @@ class TextCorpus(Section):
         if names and all(source.tokens for source in self.sources):
             raise ValueError("continuations are made of documents, and all sources are arrays")
         return self
+
+
+SAMPLED_VALIDATION = "sampled_validation"
+"""Name of a sampled language's held-out loss in the observations table, nats per token."""
+
+
+class SampledCorpus(Section):
+    """Sequences drawn from a trained model: a language as complex as the model that speaks it.
+
+    TnL of arXiv 2601.10684, where temperature and budget are not known; every one is set here.
+    """
+
+    kind: Literal["sampled"]
+    model: str = Field(min_length=1)
+    """The speaker: a folder of a Hugging Face model with its tokenizer, or a run's folder, of
+    which the newest checkpoint speaks."""
+    temperature: float = Field(1.0, gt=0, le=100)
+    """What the speaker's logits are divided by; below 1 its language is simpler."""
+    length: int = Field(ge=1)
+    """Tokens of a sequence, each drawn after all before it; model.sequence_length must be this."""
+    sequences: int = Field(ge=1, le=10**9)
+    """Sequences to train on, drawn once and kept."""
+    repeat: float = Field(1.0, gt=0, le=1e6)
+    """How often a sequence may be trained on at most; 1 is once."""
+    held_out: int = Field(1024, ge=2)
+    """More sequences, on which entropy and loss are taken."""
+    start: int | None = Field(None, ge=0)
+    """Token that every sequence goes on from, not learnt; the tokenizer's end (or beginning) of a
+    document if left out."""
+    seed: int = Field(0, ge=0)
+    """Seed of what is drawn and of the order it comes in, beside that of the experiment."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Tokens that models must know: the speaker's."""
+        from ladder.corpora.speaker import speaker_vocabulary
+
+        return speaker_vocabulary(self.model)

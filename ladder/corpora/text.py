@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -20,7 +18,7 @@ from evaluation.suites import select
 from evaluation.tasks import Task
 from ladder.corpora import tokenizer as tokenizers
 from ladder.corpora.continuations import make_continuations
-from ladder.corpora.disk import full_disk_told
+from ladder.corpora.disk import full_disk_told, locked
 from ladder.corpora.documents import find, is_held_out, read_unit, units
 from ladder.corpora.mixture import Mixture, Part
 from ladder.corpora.settings import TEXT_VALIDATION, Source, TextCorpus, TrainedTokenizer
@@ -52,7 +50,7 @@ class Text:
     def prepare(self) -> None:
         """Make the tokenizer and the shards, or what is missing of them."""
         self._encoding()
-        with _locked(self.folder / ".lock"):
+        with locked(self.folder / ".lock"):
             workers = self.config.workers or len(os.sched_getaffinity(0))
             for source in self.config.sources:
                 if not source.tokens:
@@ -195,7 +193,7 @@ class Text:
         encoding = tokenizers.read_encoding(folder)
         if encoding is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with full_disk_told(self.folder), _locked(self.folder / ".lock"):
+            with full_disk_told(self.folder), locked(self.folder / ".lock"):
                 # Another process may have made it meanwhile.
                 encoding = tokenizers.read_encoding(folder) or self._make_tokenizer()
         if self.vocabulary < encoding.size:
@@ -257,11 +255,3 @@ def _short_digest(section: Section, **which: Any) -> str:
     """Digest of some settings; those left at their defaults do not count, nor do new ones then."""
     document = section.model_dump(mode="json", exclude_defaults=True, **which)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:12]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, however that ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,78 @@
+"""Scripts by which bash, zsh and fish complete the command `ladder`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import re
+from collections.abc import Callable, Mapping
+
+import tyro
+
+CONFIGS = ("run", "plan", "train")
+"""Verbs whose first argument is a config, which may be a shipped one."""
+
+BASH = """_ladder() {{
+  local current=${{COMP_WORDS[COMP_CWORD]}} words=""
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    COMPREPLY=($(compgen -W "{verbs}" -- "$current"))
+    return
+  fi
+  case ${{COMP_WORDS[1]}} in
+{cases}
+  esac
+  if [[ $current == -* ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$current"))
+  else
+    COMPREPLY=($(compgen -f -- "$current"))
+    case ${{COMP_WORDS[1]}} in
+      {config_verbs}) COMPREPLY+=($(compgen -W "{configs}" -- "$current")) ;;
+    esac
+  fi
+}}
+complete -o filenames -F _ladder ladder
+"""
+
+
+def script(
+    shell: str, commands: Mapping[str, Callable[..., None]], configs: tuple[str, ...]
+) -> str:
+    """The completion script of a shell: bash, zsh or fish."""
+    options = {verb: _options(command) for verb, command in commands.items()}
+    if shell == "fish":
+        return _fish(commands, options, configs)
+    cases = "\n".join(f'    {verb}) words="{" ".join(own)}" ;;' for verb, own in options.items())
+    text = BASH.format(
+        verbs=" ".join(options),
+        cases=cases,
+        config_verbs="|".join(CONFIGS),
+        configs=" ".join(configs),
+    )
+    return text if shell == "bash" else f"autoload -U +X bashcompinit && bashcompinit\n{text}"
+
+
+def _fish(
+    commands: Mapping[str, Callable[..., None]],
+    options: Mapping[str, list[str]],
+    configs: tuple[str, ...],
+) -> str:
+    lines = []
+    for verb, command in commands.items():
+        about = (inspect.getdoc(command) or "").splitlines()[0].replace("'", "")
+        lines.append(f"complete -c ladder -f -n __fish_use_subcommand -a {verb} -d '{about}'")
+        seen = f"-n '__fish_seen_subcommand_from {verb}'"
+        lines += [
+            f"complete -c ladder {seen} -l {option.removeprefix('--')}" for option in options[verb]
+        ]
+        if verb in CONFIGS:
+            lines.append(f"complete -c ladder {seen} -a '{' '.join(configs)}'")
+    return "\n".join(lines) + "\n"
+
+
+def _options(command: Callable[..., None]) -> list[str]:
+    """The long options of a verb, as its help lists them."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
+        tyro.cli(command, args=["--help"])
+    return sorted(set(re.findall(r"^\W* (?:-\w, )?(--[\w-]+)", said.getvalue(), re.MULTILINE)))
