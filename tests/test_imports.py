@@ -33,6 +33,7 @@ NO_TORCH = (
     "ladder.commands.deciding",
     "ladder.commands.entropy",
     "ladder.commands.evaluating",
+    "ladder.commands.exponents",
     "ladder.commands.forecasting",
     "ladder.commands.helping",
     "ladder.commands.importing",

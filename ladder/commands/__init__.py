@@ -9,6 +9,7 @@ from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
 from ladder.commands.entropy import entropy
 from ladder.commands.evaluating import evaluate, tasks
+from ladder.commands.exponents import exponents
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.helping import completion, doctor, version
 from ladder.commands.importing import import_
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "scales": scales,
     "coordinates": coordinates,
     "entropy": entropy,
+    "exponents": exponents,
     "report": report,
     "doctor": doctor,
     "version": version,
