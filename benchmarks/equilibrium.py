@@ -70,7 +70,7 @@ class Grid:
 
 FULL = Grid(
     Shape(layers=2, width=32, heads=2, hidden=64),
-    (4e-3, 2e-3, 1e-3),
+    (8e-3, 4e-3, 2e-3),
     (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
     3.0,
 )
@@ -176,12 +176,8 @@ def figure(plain: list[Run], multiplied: list[Run], walks: list[float]) -> Figur
     for panel, (title, runs, which) in zip(axes, panels, strict=True):
         for number, kind in enumerate(runs[0].sizes):
             means = [
-                np.exp(
-                    np.mean(
-                        [np.log(getattr(r, which)[kind]) for r in runs if np.isclose(r.ratio, s)]
-                    )
-                )
-                for s in ratios
+                np.exp(np.mean([np.log(getattr(run, which)[kind]) for run in _at(runs, ratio)]))
+                for ratio in ratios
             ]
             panel.plot(ratios, means, "o-", color=f"C{number}", markersize=3, label=kind)
         noise = [
@@ -196,6 +192,11 @@ def figure(plain: list[Run], multiplied: list[Run], walks: list[float]) -> Figur
     axes[0].set_ylabel("RMS in equilibrium")
     axes[0].legend(fontsize=7)
     return drawn
+
+
+def _at(runs: list[Run], ratio: float) -> list[Run]:
+    """The runs of one S."""
+    return [run for run in runs if np.isclose(run.ratio, ratio)]
 
 
 def table(plain: list[Run], multiplied: list[Run], walks: list[float]) -> str:
@@ -229,10 +230,7 @@ def table(plain: list[Run], multiplied: list[Run], walks: list[float]) -> str:
         "| --- | --- | --- |",
     ]
     for ratio in sorted({round(r, 9) for r in ratios}):
-        means = [
-            np.mean([run.loss for run in runs if np.isclose(run.ratio, ratio)])
-            for runs in (plain, multiplied)
-        ]
+        means = [np.mean([run.loss for run in _at(runs, ratio)]) for runs in (plain, multiplied)]
         lines.append(f"| {ratio:g} | {means[0]:.3f} | {means[1]:.3f} |")
     return "\n".join(lines)
 
@@ -254,14 +252,12 @@ def main(arguments: list[str] | None = None) -> None:
         write_text(given.figure, to_svg(figure(plain, multiplied, walks)))
     shape = grid.shape
     print("# Noise and weight decay in balance\n")
+    speeds = ", ".join(map(str, grid.products))
     print("`python benchmarks/equilibrium.py`: slope of log RMS against log S, S = sqrt(learning")
     print(f"rate / weight decay), over {len(plain)} runs (S from {grid.ratios[0]:g} to")
-    print(
-        f"{grid.ratios[-1]:g}, learning rate x weight decay {', '.join(map(str, grid.products))};"
-    )
-    print(f"{grid.times:g} times one over it in steps) with its standard error; Llama, d =")
-    print(f"{shape.width}, {shape.layers} layers, one seed a run. 1: the size is what S makes it;")
-    print("0: it does not depend on S.\n")
+    print(f"{grid.ratios[-1]:g}, learning rate x weight decay {speeds}; {grid.times:g} times one")
+    print(f"over it in steps) with its standard error; Llama, d = {shape.width}, {shape.layers}")
+    print("layers, one seed a run. 1: the size is what S makes it; 0: it does not depend on S.\n")
     print(table(plain, multiplied, walks))
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
+from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
 from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
@@ -24,7 +25,7 @@ from ladder.settings import (
     TargetModel,
     Tracking,
 )
-from ladder.shapes import OLMO2_SHAPES, Shape
+from ladder.shapes import OLMO2_SHAPES, Shape, misfit
 
 if TYPE_CHECKING:
     from ladder.plan import Rung
@@ -35,10 +36,16 @@ CONFIG_FOLDERS = (
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "text": TextCorpus, "sampled": SampledCorpus}
+CORPORA = {
+    "walks": WalksCorpus,
+    "graph": GraphCorpus,
+    "ngram": NgramCorpus,
+    "text": TextCorpus,
+    "sampled": SampledCorpus,
+}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | TextCorpus | SampledCorpus
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
@@ -99,22 +106,10 @@ class Experiment(Section):
         return self.model_copy(update={"recipe": own, "recipes": {}, "seed": seed, "seeds": ()})
 
     @model_validator(mode="after")
-    def _consistent(self) -> Experiment:
+    def _coherent(self) -> Experiment:
         self._check_sizes()
         self._check_heads()
-        doubled = [seed for seed in self.seeds if self.seeds.count(seed) > 1]
-        if doubled:
-            raise ValueError(f"seeds: {doubled[0]} is given twice")
-        alike: dict[str, str] = {}
-        for name, recipe in self.recipes.items():
-            if (other := alike.setdefault(recipe.model_dump_json(), name)) != name:
-                raise ValueError(f"recipes: {other} and {name} are the same; change one")
-            one = self.only(name, self.seed)
-            try:
-                one._check_sizes()
-                one._check_heads()
-            except ValueError as error:
-                raise ValueError(f"recipes.{name}: {error}") from None
+        self._check_recipes()
         return self
 
     def _check_sizes(self) -> None:
@@ -123,17 +118,35 @@ class Experiment(Section):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
+            if reason := misfit(self.model.shape(size), self.model.built_as):
+                raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
 
     def _check_heads(self) -> None:
         base = self.mup_base
         for size in self._sizes if base else ():
             shape = self.model.shape(size)
-            if base and shape.width // shape.heads != base.width // base.heads:
+            if base and shape.head != base.head:
                 raise ValueError(
-                    f"recipe.parametrisation mup: heads of size {size} are "
-                    f"{shape.width // shape.heads} wide, those of the base "
-                    f"{base.width // base.heads}; make them equal, and let the number of heads grow"
+                    f"recipe.parametrisation mup: heads of size {size} are {shape.head} wide, "
+                    f"those of the base {base.head}; make them equal, and let the number of heads "
+                    "grow"
                 )
+
+    def _check_recipes(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
+            raise ValueError(f"seeds: {doubled} is given twice")
+        alike: dict[str, str] = {}
+        for name, recipe in self.recipes.items():
+            other = alike.setdefault(recipe.model_dump_json(), name)
+            if other != name:
+                raise ValueError(f"recipes: {other} and {name} are the same; change one")
+            one = self.only(name, self.seed)
+            try:
+                one._check_sizes()
+                one._check_heads()
+            except ValueError as error:
+                raise ValueError(f"recipes.{name}: {error}") from None
 
     @property
     def _sizes(self) -> tuple[str, ...]:

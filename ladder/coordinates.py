@@ -107,7 +107,7 @@ def check_coordinates(
     corpus: Corpus,
     steps: int = 8,
     seeds: int = 3,
-    sequences: int = 8,
+    sequences: int = 32,
 ) -> CoordinateCheck:
     """Train a model of each shape for some steps at its peak rate and measure what it computes.
 

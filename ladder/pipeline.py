@@ -55,15 +55,19 @@ def analyse(
     model: TwoStage,
     observations: pd.DataFrame,
     targets: Sequence[Target] = (),
-    entropy_rate: float | None = None,
+    known: tuple[str, float | None] = ("", None),
 ) -> Result:
-    """Fit, predict `targets` and every run of role target, and audit those that were measured."""
+    """Fit, predict `targets` and every run of role target, and audit those that were measured.
+
+    `known` names the held-out loss, and the loss that no model can fall below, where it is known.
+    """
     model.fit(observations)
     measured = targets_of(observations) if (observations["role"] == "target").any() else []
     names = {target.name for target in measured}
     wanted = [*measured, *(target for target in targets if target.name not in names)]
     checked = audit(model, observations) if measured else None
-    truth = None if entropy_rate is None else check_truth(model, checked, entropy_rate)
+    task, floor = known
+    truth = None if floor is None else check_truth(model, checked, task, floor)
     return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
@@ -71,12 +75,8 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     """Write what follows from the runs that have finished; returns it."""
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
-    result = analyse(
-        TwoStage(config.predict.method),
-        observations,
-        plan.as_targets(),
-        open_corpus(config.corpus, runs.corpus).entropy_rate,
-    )
+    model, known = TwoStage(config.predict.method), _known(config, runs)
+    result = analyse(model, observations, plan.as_targets(), known)
     _write(result, observations, f"task-ladder: {config.name}", runs)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
@@ -92,14 +92,14 @@ def analyse_recipes(config: Experiment, plan: Plan, runs: RunsFolder) -> Recipes
     """
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
-    entropy_rate = open_corpus(config.corpus, runs.corpus).entropy_rate
+    known = _known(config, runs)
     tables = {str(name): own for name, own in observations.groupby("recipe", sort=False)}
     results: dict[str, Result] = {}
     left_out = {name: "no run has finished" for name in plan.recipes if name not in tables}
     for name, table in tables.items():
         model = TwoStage(config.predict.method)
         try:
-            result = analyse(model, table, plan.of_recipe(name).as_targets(), entropy_rate)
+            result = analyse(model, table, plan.of_recipe(name).as_targets(), known)
         except InputError as error:
             left_out[name] = str(error)
             continue
@@ -118,6 +118,12 @@ def analyse_recipes(config: Experiment, plan: Plan, runs: RunsFolder) -> Recipes
     write_recipes_report(found, f"task-ladder: {config.name}", runs.report)
     write_json(runs.predictions, {**found.document(), "made_from": runs.digests(plan)})
     return found
+
+
+def _known(config: Experiment, runs: RunsFolder) -> tuple[str, float | None]:
+    """The held-out loss by name, and the one that no model can fall below, where it is known."""
+    corpus = open_corpus(config.corpus, runs.corpus)
+    return corpus.validation, corpus.floor(config.model.sequence_length)
 
 
 def _write(result: Result, observations: pd.DataFrame, title: str, runs: RunsFolder) -> None:

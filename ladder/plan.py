@@ -230,8 +230,11 @@ def _named(rung: Rung, recipe_name: str, ending: str) -> Rung:
 
 def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
     """A size's rungs, and under wsd the trunk that they branch from."""
-    multiples = config.ladder.multiples
-    rungs = [_rung(config, size, multiple, "ladder", True, multiples) for multiple in multiples]
+    ladder = config.ladder
+    asked = [(f"{size}-{m:g}xC", _tokens(config, size, m)) for m in ladder.multiples]
+    asked += [(f"{size}-{short_count(tokens)}t", tokens) for tokens in ladder.tokens]
+    every = [tokens for _, tokens in asked]
+    rungs = [_rung(config, size, name, tokens, "ladder", True, every) for name, tokens in asked]
     if config.recipe.schedule != "wsd" or len(rungs) == 1:
         return None, rungs
     begins = [
@@ -260,8 +263,9 @@ def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
 
 def _target(config: Experiment, target: TargetModel) -> Rung:
     """A target: as a rung, but for what it brings of its own."""
-    rung = _rung(config, target.size, target.multiple or 1.0, "target", target.train)
-    tokens = target.tokens or rung.tokens
+    tokens = target.tokens or _tokens(config, target.size, target.multiple or 1.0)
+    name = target.name or f"{target.size}-{target.multiple:g}xC"
+    rung = _rung(config, target.size, name, tokens, "target", target.train)
     sequences = target.batch_sequences or _sequences(config, rung.params, tokens)
     steps = recipe.steps(tokens, sequences * rung.sequence_length)
     warmup = target.warmup_steps
@@ -269,10 +273,6 @@ def _target(config: Experiment, target: TargetModel) -> Rung:
         warmup = _warmup(config, rung.params, sequences * rung.sequence_length, steps)
     return replace(
         rung,
-        name=target.name or rung.name,
-        tokens=tokens,
-        flops=float(rung.flops_per_token * tokens),
-        flops_6nd=6.0 * rung.params * tokens,
         batch_sequences=sequences,
         learning_rate=target.learning_rate or rung.learning_rate,
         warmup_steps=warmup,
@@ -280,7 +280,24 @@ def _target(config: Experiment, target: TargetModel) -> Rung:
     )
 
 
+def short_count(count: int) -> str:
+    """A count as a run's name has it: 10M, 1.5M, 300K, 999."""
+    for unit, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= unit:
+            return f"{count / unit:.15g}{letter}"
+    return str(count)
+
+
+def _tokens(config: Experiment, size: str, multiple: float) -> int:
+    """Tokens of a multiple of Chinchilla-optimal."""
+    shape, vocabulary = config.model.shape(size), config.corpus.vocabulary_size
+    params = count_params(shape, vocabulary, config.model.built_as)
+    return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+
+
 def _sequences(config: Experiment, params: int, tokens: int) -> int:
+    if config.recipe.batch_sequences is not None:
+        return config.recipe.batch_sequences
     if config.recipe.batch_rule == "params":
         return recipe.batch_sequences_by_params(
             params, config.model.sequence_length, config.recipe.batch_divisor
@@ -298,7 +315,7 @@ def learning_rate(config: Experiment, shape: Shape) -> float:
     """The peak learning rate of a size by the recipe's rule; under muP that of the base."""
     shape, base = config.mup_base or shape, config.recipe.learning_rate_base
     if config.recipe.learning_rate_rule == "params":
-        params = count_params(shape, config.corpus.vocabulary_size, config.model.architecture)
+        params = count_params(shape, config.corpus.vocabulary_size, config.model.built_as)
         return recipe.learning_rate_by_params(params, config.model.sequence_length, base)
     return recipe.learning_rate(shape.width, base)
 
@@ -306,32 +323,29 @@ def learning_rate(config: Experiment, shape: Shape) -> float:
 def _rung(
     config: Experiment,
     size: str,
-    multiple: float,
+    name: str,
+    tokens: int,
     role: str,
     train: bool,
-    multiples: Sequence[float] = (),
+    every: Sequence[int] = (),
 ) -> Rung:
-    """A run of a size; `multiples` are those of the rungs that it shares a trunk with under wsd."""
+    """A run of a size; `every` are the tokens of the rungs it shares a trunk with under wsd."""
     model, vocabulary = config.model, config.corpus.vocabulary_size
     shape = model.shape(size)
-    params = count_params(shape, vocabulary, model.architecture)
-
-    def tokens_of(multiple: float) -> int:
-        return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
-
-    tokens = shortest = longest = tokens_of(multiple)
+    params = count_params(shape, vocabulary, model.built_as)
+    shortest = longest = tokens
     if tokens < model.sequence_length:
         raise InputError(
-            f"{size}-{multiple:g}xC: {tokens} tokens are less than one sequence of "
-            f"{model.sequence_length}; raise the multiple or tokens_per_param"
+            f"{name}: {tokens} tokens are less than one sequence of {model.sequence_length}; raise "
+            f"the {'tokens' if config.ladder.tokens else 'multiple or tokens_per_param'}"
         )
-    if config.recipe.schedule == "wsd" and multiples:
-        shortest, longest = tokens_of(min(multiples)), tokens_of(max(multiples))
+    if config.recipe.schedule == "wsd" and every:
+        shortest, longest = min(every), max(every)
     sequences = _sequences(config, params, recipe.trunk_tokens(shortest, longest))
     batch_tokens = sequences * model.sequence_length
-    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.architecture)
+    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.built_as)
     return Rung(
-        name=f"{size}-{multiple:g}xC",
+        name=name,
         role=role,
         train=train,
         size=size,

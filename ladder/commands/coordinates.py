@@ -26,12 +26,14 @@ def coordinates(
     sizes: Names = (),
     steps: int = 8,
     seeds: int = 3,
-    sequences: int = 8,
+    sequences: int = 32,
     runs: Path | None = None,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
     """How activations and their changes in a few steps go with width: flat under muP.
+
+    Take a learning rate at which changes stay smaller than outputs, or saturation hides slopes.
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.

@@ -171,13 +171,13 @@ def test_a_rung_wider_than_the_base_is_trained_with_its_factors(
     seen, real = [], training.build_optimizers
 
     def spied(model: nn.Module, *given: object) -> object:
-        seen.append((model, real(model, *given)))
+        seen.append((model, real(model, *given), model.lm_head.weight.std().item()))
         return seen[-1][1]
 
     monkeypatch.setattr(training, "build_optimizers", spied)
-    first = built_with_std(config, rung.shape)
     training.train_rung(config, rung, runs)
-    model, optimizers = seen[0]
+    model, optimizers, first = seen[0]
+    assert first == pytest.approx(0.3 / 8**0.5 * 2**-0.5, rel=0.2)
     scales = {
         id(weight): group["rate_scale"]
         for group in optimizers.parts[0].param_groups
@@ -185,21 +185,12 @@ def test_a_rung_wider_than_the_base_is_trained_with_its_factors(
     }
     assert scales[id(model.lm_head.weight)] == 1 / 2
     assert scales[id(model.get_input_embeddings().weight)] == 1
-    assert first == pytest.approx(0.3 / 8**0.5 * 2**-0.5, rel=0.2)
-    wider = config.model_copy(update={"recipe": config.recipe.model_copy(update={"mup_base": "c"})})
-    with pytest.raises(InputError, match="mup_base"):
-        training.train_rung(wider, make_plan(wider).run("c-1xC"), other_manifest(runs, rung.name))
-
-
-def built_with_std(config: Experiment, shape: object) -> float:
-    model = build_model(config.model, shape, 32, 0, factors=factors(config, shape, 32))
-    return model.lm_head.weight.std().item()
-
-
-def other_manifest(runs: RunsFolder, name: str) -> RunsFolder:
-    """The same folder, its rung no longer known as finished."""
-    runs.rung(name).manifest.unlink()
-    return runs
+    # Another base is another run: its checkpoints may not be gone on from.
+    runs.rung(rung.name).manifest.unlink()
+    other = config.recipe.model_copy(update={"mup_base": "c"})
+    wider = config.model_copy(update={"recipe": other})
+    with pytest.raises(InputError, match="mup_base is"):
+        training.train_rung(wider, make_plan(wider).run("c-1xC"), runs)
 
 
 def test_heads_of_another_width_are_refused_before_anything_is_built(
