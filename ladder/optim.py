@@ -18,6 +18,9 @@ from ladder.settings import Recipe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+SCAN = (".A_log", ".D", ".dt_bias")
+"""Names of a state space's own vectors, which never decay (state-spaces/mamba)."""
+
 
 @dataclass(frozen=True)
 class Optimizers:
@@ -60,9 +63,10 @@ def build_optimizers(
     """The recipe's optimizers for a model's parameters.
 
     Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
-    muon AdamW keeps embedding, head and vectors. `factors`, by a parameter's name, are those of a
-    parametrisation; 1 for those it does not name. A multiplied weight's latent is stepped in its
-    place, and its multipliers by AdamW. Raises InputError where multipliers cannot be placed.
+    muon AdamW keeps embedding, head, convolutions and vectors. `factors`, by a parameter's name,
+    are those of a parametrisation; 1 for those it does not name. A multiplied weight's latent is
+    stepped in its place, and its multipliers by AdamW. Raises InputError where multipliers cannot
+    be placed.
     """
     multiplied = MultipliedWeights(model, recipe.multipliers)
     embedding = model.get_input_embeddings().weight
@@ -70,10 +74,13 @@ def build_optimizers(
     adamw, muon = _Groups(), _Groups()
     held: dict[str, nn.Parameter] = {}
     for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         own = factors.get(name, Factors())
         stepped = multiplied[name].latent if name in multiplied else weight
         held[name] = stepped
-        decays = weight is not embedding and (weight.ndim > 1 or recipe.decay_vectors)
+        is_decayed_vector = recipe.decay_vectors and not name.endswith(SCAN)
+        decays = weight is not embedding and (weight.ndim > 1 or is_decayed_vector)
         decay = recipe.weight_decay * own.weight_decay if decays else 0.0
         is_muons = weight.ndim == 2 and weight is not embedding and weight is not head
         if recipe.optimizer == "muon" and is_muons:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ladder.commands.comparing import compare
+from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
+from ladder.commands.entropy import entropy
 from ladder.commands.evaluating import evaluate, tasks
+from ladder.commands.exponents import exponents
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.helping import completion, doctor, version
 from ladder.commands.importing import import_
@@ -33,6 +36,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "allocate": allocate,
     "next": next_run,
     "scales": scales,
+    "coordinates": coordinates,
+    "entropy": entropy,
+    "exponents": exponents,
     "report": report,
     "doctor": doctor,
     "version": version,

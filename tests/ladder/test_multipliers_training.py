@@ -12,39 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_multipliers import product
-from test_parallel import RUNG, losses, train
+from test_parallel import MULTIPLIED, RUNG, STOP, prepared, saved, train
 from transformers import AutoModelForCausalLM
 
 from ladder.checkpoint import latest_checkpoint
 
-SETS = (
-    "recipe.multipliers={kind: both, learning_rate_scale: 2}",
-    # Rows that two ranks cannot share out alike.
-    "model.sizes.c={layers: 1, heads: 1, width: 8, hidden: 15}",
-    "evaluation.at=[1]",
-)
-
-
-def saved(runs: Path) -> dict[str, torch.Tensor]:
-    """Weights and multipliers of a run's last checkpoint."""
-    path, _ = latest_checkpoint(runs / RUNG / "checkpoints") or pytest.fail("none")
-    files = (*path.glob("*.safetensors"), *(path / "multipliers").glob("*.safetensors"))
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
-
-
-def assert_alike(one: Path, other: Path) -> None:
-    """The same run but for rounding."""
-    assert losses(one) == pytest.approx(losses(other), abs=1e-4)
-    assert saved(one).keys() == saved(other).keys()
-    for name, tensor in saved(one).items():
-        torch.testing.assert_close(tensor, saved(other)[name], rtol=0.01, atol=1e-3, msg=name)
-
 
 @pytest.fixture(scope="module")
 def alone(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    runs = tmp_path_factory.mktemp("alone") / "runs"
-    train(tiny_config, runs, 1, *SETS)
-    return runs
+    runs = prepared(tiny_config, tmp_path_factory.mktemp("alone") / "runs", MULTIPLIED)
+    return train(tiny_config, runs, MULTIPLIED)
 
 
 def test_the_multipliers_have_moved(alone: Path) -> None:
@@ -53,29 +30,12 @@ def test_the_multipliers_have_moved(alone: Path) -> None:
     assert all(one.std() > 0.01 for one in found.values())
 
 
-def test_replicated_on_two_ranks_is_one_process(
-    tiny_config: Path, alone: Path, tmp_path: Path
-) -> None:
-    train(tiny_config, tmp_path / "runs", 2, "execution.parallel=ddp", *SETS)
-    assert_alike(tmp_path / "runs", alone)
-
-
-@pytest.mark.parametrize(("first", "then"), [(2, 1), (1, 2)])
-def test_sharded_on_two_ranks_is_one_process_and_goes_on_with_another_number(
-    tiny_config: Path, alone: Path, tmp_path: Path, first: int, then: int
-) -> None:
-    runs = tmp_path / "runs"
-    train(tiny_config, runs, first, "execution.parallel=fsdp", *SETS, stop_after=50)
-    train(tiny_config, runs, then, "execution.parallel=fsdp", *SETS)
-    assert_alike(runs, alone)
-
-
 def test_a_run_that_was_stopped_goes_on_bit_for_bit(
     tiny_config: Path, alone: Path, tmp_path: Path
 ) -> None:
-    runs = tmp_path / "runs"
-    train(tiny_config, runs, 1, *SETS, stop_after=50)
-    train(tiny_config, runs, 1, *SETS)
+    runs = prepared(tiny_config, tmp_path / "runs", MULTIPLIED)
+    train(tiny_config, runs, MULTIPLIED, STOP)
+    train(tiny_config, runs, MULTIPLIED)
     whole, gone_on = ((r / RUNG / "checkpoints") for r in (alone, runs))
     files = sorted(path.relative_to(whole) for path in whole.rglob("*.safetensors"))
     assert {path.parent.name for path in files[:3]} >= {"multipliers", "optimizer"}
