@@ -262,10 +262,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"rate / weight decay), over {len(plain)} runs (S from {grid.ratios[0]:g} to")
     print(f"{grid.ratios[-1]:g}, learning rate x weight decay {speeds}; {grid.times:g} times one")
     print(f"over it in steps) with its standard error; Llama, d = {shape.width}, {shape.layers}")
-    print(
-        f"layers, multipliers at a rate of {MULTIPLIER_RATE}, one seed a run. 1: the size is what S"
-    )
-    print("makes it; 0: it does not depend on S.\n")
+    print(f"layers, one seed a run; multipliers learn at a rate of {given.rate}. 1: the size is")
+    print("what S makes it; 0: it does not depend on S.\n")
     print(table(plain, multiplied, walks))
 
 
