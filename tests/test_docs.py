@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import LAW, true_accuracy, true_loss
+from conftest import true_accuracy, true_loss
 
 from evaluation.records import read_observations, write_observations
 from ladder.cli import main
@@ -101,10 +100,11 @@ ELSEWHERE = {
 """Commands that this file does not run, each with the reason and what runs it, or the same verb."""
 
 STANDS_FOR = {
-    "docs/decisions.md": {"OBS": "obs.parquet"},
-    "docs/origins.md": {"OBS": "grid.parquet"},
+    "allocate": {"OBS": "obs.parquet"},
+    "exponents": {"OBS": "grid.parquet"},
+    "next": {"obs.parquet": "early.parquet"},
 }
-"""What a placeholder of a page's commands stands for."""
+"""What a file of a verb's commands stands for: `next` has yet to train some of the ladder."""
 
 HERE = ("/scratch/$USER", "scratch")
 """The folder of a cluster's user, and what it is called here."""
@@ -144,7 +144,7 @@ def blocks(page: str) -> list[Block]:
         elif named := re.match(r"<!-- file: (\S+) -->$", line):
             file = named[1]
         elif line.startswith("    ladder "):
-            found.append(Block("sh", re.split(r"\s{3,}", line.strip())[0], number, None))
+            found.append(Block("sh", re.split(r"\s{2,}", line.strip())[0], number, None))
     return found
 
 
@@ -191,12 +191,16 @@ def rows_of(
 
 
 SIZES = {"190M": 190_354_176, "370M": 371_262_464, "760M": 758_220_288, "1B": 1_279_395_840}
-LADDER = [(f"{s}-{m}xC", "ladder", n, 20.0 * n * m) for s, n in SIZES.items() for m in (1, 2, 5, 10)]
+LADDER = [
+    (f"{s}-{m}xC", "ladder", n, 20.0 * n * m) for s, n in SIZES.items() for m in (1, 2, 5, 10)
+]
 BIG = ("7B-4T", "target", 6_887_575_552, 3.945e12)
 
 
 def table(runs: list[tuple], tasks: tuple[str, ...], **options: float) -> pd.DataFrame:
-    return pd.DataFrame([row for run in runs for task in tasks for row in rows_of(*run, task, **options)])
+    return pd.DataFrame(
+        [row for run in runs for task in tasks for row in rows_of(*run, task, **options)]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -213,15 +217,15 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ]
     )
     whole = pd.concat([table([*LADDER, *larger, BIG], tasks), flight], ignore_index=True)
+    whole["flops"] = 6.3 * whole["params"] * whole["tokens"]
     write_observations(whole, folder / "obs.parquet")
+    early = whole["run"].str.match("190M|370M|.*-1xC") & (whole["role"] == "ladder")
+    write_observations(whole[early], folder / "early.parquet")
     mine = table(LADDER, ("arc_easy",), evaluations=6)
     write_observations(mine, folder / "mine.csv")
-    write_observations(
-        pd.concat([mine, table([BIG], ("arc_easy",), evaluations=6)], ignore_index=True),
-        folder / "with-7B.csv",
-    )
-    ends = pd.concat([mine, table([BIG], ("arc_easy",), evaluations=6)], ignore_index=True)
-    theirs = ends.rename(columns={"run": "model", "params": "N"})
+    with_target = pd.concat([mine, table([BIG], ("arc_easy",), evaluations=6)], ignore_index=True)
+    write_observations(with_target, folder / "with-7B.csv")
+    theirs = with_target.rename(columns={"run": "model", "params": "N"})
     theirs["arc_bpb"], theirs["arc_acc"] = theirs["loss"], 100 * theirs["accuracy"]
     theirs[["model", "N", "tokens", "step", "arc_bpb", "arc_acc"]].to_csv(
         folder / "theirs.csv", index=False
@@ -240,12 +244,14 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for letter, name in (("A", "adamw"), ("B", "muon")):
         shutil.copy(folder / f"{name}.parquet", folder / f"{letter}.parquet")
     grid = [
-        (f"{n:.0e}-{d:.0e}-s{seed}", "ladder", n * (1 + 0), d)
+        (f"{n:.1g}-{d:.1g}", "ladder", n, d)
         for n in (1e8, 2e8, 4e8, 8e8, 1.6e9)
         for d in (2e9, 4e9, 8e9, 1.6e10, 3.2e10)
-        for seed in (0,)
     ]
-    write_observations(table(grid, ("c4_en-validation",), evaluations=1), folder / "grid.parquet")
+    losses = table(grid, ("c4_en-validation",), evaluations=1, off=3)
+    write_observations(losses, folder / "grid.parquet")
+    config = next(b for b in blocks("docs/cluster.md") if b.file == "mine.yaml")
+    (folder / "mine.yaml").write_text(config.text, encoding="utf-8")
     _charts(folder / "charts")
     _lm_eval(folder / "results")
     runs = RunsFolder(folder / "scratch" / "runs" / "mine")
@@ -275,7 +281,7 @@ def _lm_eval(folder: Path) -> None:
 
 @pytest.fixture
 def place(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of one's own with those files, and a screen of 80 columns."""
+    """A folder of one's own with those files, and a screen wide enough for every column."""
     folder = tmp_path / "here"
     shutil.copytree(workshop, folder)
     monkeypatch.chdir(folder)
@@ -286,11 +292,9 @@ def place(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 def run(command: str, page: str) -> str:
     """Run a command of a page in this process; what it printed."""
     words = [
-        STANDS_FOR.get(page, {}).get(word, word.replace(*HERE)) for word in shlex.split(command)
+        STANDS_FOR.get(command.split()[1], {}).get(word, word.replace(*HERE))
+        for word in shlex.split(command)
     ]
-    for option in ("--seal",):
-        if option in words:
-            Path(words[words.index(option) + 1]).unlink(missing_ok=True)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = main(words[1:])
@@ -306,7 +310,9 @@ def in_order(words: list[str], text: list[str]) -> str | None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_a_page_tells_to_type_works_from_top_to_bottom(page: str, place: Path, olmo_logs: Path | None) -> None:
+def test_what_a_page_tells_to_type_works_from_top_to_bottom(
+    page: str, place: Path, olmo_logs: Path | None
+) -> None:
     if olmo_logs:
         (place / "OLMo-ladder").symlink_to(olmo_logs)
     names: dict[str, object] = {"__name__": "page"}
@@ -318,7 +324,7 @@ def test_what_a_page_tells_to_type_works_from_top_to_bottom(page: str, place: Pa
         if block.language == "python":
             said = io.StringIO()
             with contextlib.redirect_stdout(said):
-                exec(compile(block.text, where, "exec"), names)  # noqa: S102
+                exec(compile(block.text, where, "exec"), names)
         elif block.language == "sh":
             for command in block.commands:
                 if command in ELSEWHERE:
@@ -333,7 +339,9 @@ def test_what_a_page_tells_to_type_works_from_top_to_bottom(page: str, place: Pa
                 printed = run(command, page)
         elif block.language == "text":
             missing = in_order(block.text.split(), printed.split())
-            assert missing is None, f"{where}: {missing!r} is not what the command prints:\n{printed}"
+            assert missing is None, (
+                f"{where}: {missing!r} is not what the command prints:\n{printed}"
+            )
         elif block.language == "json":
             for line in block.text.splitlines():
                 json.loads(line)
@@ -358,7 +366,9 @@ def test_commands_that_run_elsewhere_are_on_a_page_and_their_tests_exist() -> No
     for command, (reason, place) in ELSEWHERE.items():
         file, _, test = place.partition("::")
         assert reason, command
-        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), place
+        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (
+            place
+        )
 
 
 INLINE = re.compile(r"`(ladder [^`]+)`")
@@ -422,9 +432,7 @@ def test_files_of_the_repository_that_a_page_names_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["predict.two_stage", "predict.audit", "evaluation.records"])
-def test_the_examples_of_docstrings_print_what_they_say(
-    name: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_of_docstrings_print_what_they_say(name: str, place: Path) -> None:
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted
     assert not found.failed
