@@ -14,7 +14,9 @@ from evaluation.records import write_observations
 from ladder.config import Experiment
 from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
-from ladder.report import Result, write_report
+from ladder.report import write_report
+from ladder.report_provenance import origin_of_runs
+from ladder.result import Result
 from ladder.runs import RunsFolder
 from ladder.tracker import check_tracking
 from ladder.truth import check_truth
@@ -62,8 +64,17 @@ def analyse(
     return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
-def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
-    """Write what follows from the runs that have finished; returns it."""
+def analyse_runs(
+    config: Experiment,
+    plan: Plan,
+    runs: RunsFolder,
+    figures: Path | None = None,
+    full: bool = False,
+) -> Result:
+    """Write what follows from the runs that have finished; returns it.
+
+    `figures` and `full` are the report's, see ladder.report.
+    """
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     result = analyse(
@@ -74,7 +85,16 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     )
     rows = (result.audit or Audit(())).frame()
     write_text(runs.audit, rows.to_csv(index=False))
-    write_report(result, observations, f"task-ladder: {config.name}", runs.report)
+    folders = {r.name: runs.rung(r.name).path for r in plan.runs if runs.rung(r.name).finished}
+    write_report(
+        result,
+        observations,
+        f"task-ladder: {config.name}",
+        runs.report,
+        origin=origin_of_runs(config.name, runs.config, folders),
+        figures=figures or runs.figures,
+        full=full,
+    )
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
     write_json(runs.predictions, {**document, "made_from": runs.digests(plan)})
