@@ -16,8 +16,8 @@ MOST_TASKS = 60
 """Tasks up to which figures with a row a task are drawn, and tasks whose fits are drawn."""
 
 MOST_REFITS = 130
-"""Refits of a task up to which a report cuts the ladder of itself, back-test first: about 3 s of one core for the
-default method on the published ladder."""
+"""Refits of a task up to which a report cuts the ladder of itself, back-test first: some 3 s of
+one core for the default method on the published ladder."""
 
 
 @dataclass(frozen=True)

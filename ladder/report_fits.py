@@ -20,8 +20,10 @@ def fits(result: Result, most: int) -> Section:
     """Both steps of the first `most` tasks."""
     tasks = list(result.model.fits_.values())
     text = [
-        "Rings are predictions with their 80% intervals, stars what came. Bands are 80% intervals "
-        "of the fit; the range beyond the ladder is shaded. Step 2's band takes the loss as known.",
+        "Step 1 is the loss by parameters, a curve each, and tokens; step 2 the accuracy by the "
+        "loss. Rings are predictions with their 80% intervals, stars what came, grey dots "
+        "checkpoints. Bands are 80% intervals of the fit, step 2's if the loss were known; the "
+        "range beyond the ladder is shaded.",
     ]
     if len(result.model.method.chains) > 1:
         text.append(

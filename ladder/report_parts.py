@@ -34,6 +34,11 @@ class Table:
     folded: str = ""
     """What a reader clicks on to see it; empty shows it at once."""
 
+    @property
+    def is_prose(self) -> bool:
+        """Whether all of it is plain text, which is set flush left and broken."""
+        return all(isinstance(cell, str) for row in self.rows for cell in row)
+
 
 @dataclass(frozen=True)
 class Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -176,12 +177,48 @@ def percent_axis(axis: Axis) -> None:
     axis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:.3g}"))
 
 
-def legend(axis: Axes, **more: Any) -> None:
-    """A legend with every label once, if there is any."""
+def legend(axis: Axes, above: bool = False, **more: Any) -> None:
+    """A legend with every label once, if there is any; `above` the panel at its right, or in it."""
     handles, labels = axis.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
+    if above:
+        more |= {
+            "loc": "lower right",
+            "bbox_to_anchor": (1.02, 0.985),
+            "ncols": len(once),
+            "borderaxespad": 0.1,
+            "columnspacing": 1.0,
+            "handletextpad": 0.3,
+        }
     if once:
         axis.legend(once.values(), once.keys(), **more)
+
+
+def label_ends(axis: Axes, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write the name of each curve behind its end, (y, name, colour), none over another.
+
+    The panel's limits must be set; names of curves that leave it are left out.
+    """
+    low, high = axis.get_ylim()
+    gap = 0.058 * (high - low)
+    floor = low - gap
+    for y, name, color in sorted(ends):
+        if low <= y <= high:
+            floor = max(y, floor + gap)
+            write(axis, name, (x, floor), (4, 0), color, va="center")
+
+
+def write(
+    axis: Axes,
+    text: str,
+    at: tuple[float, float],
+    away: tuple[float, float],
+    color: str = MUTED,
+    **more: Any,
+) -> None:
+    """Small print in a panel, some points away from a place in it."""
+    size = {"fontsize": 7.5} | more
+    axis.annotate(text, at, xytext=away, textcoords="offset points", color=color, **size)
 
 
 def flops_text(value: float, figures: int = 2) -> str:
@@ -201,9 +238,7 @@ def shown(name: str) -> str:
 
 def short(task: str) -> str:
     """A task's name without what names of the OLMES suite share."""
-    for part in ("_test", "_val", "_rc_5shot"):
-        task = task.replace(part, "")
-    return shown(task)
+    return shown(re.sub(r"(_test|_val)?(_rc_5shot)?$", "", task) or task)
 
 
 def to_svg(figure: Figure) -> str:
@@ -231,6 +266,6 @@ def _scale() -> dict[str, str]:
     # The ends that would be lost on the page, yellow on white and violet on black, are left out.
     light, dark = (
         [to_hex(colormaps["viridis"](x)) for x in np.linspace(*ends, SHADES)]
-        for ends in ((0.02, 0.78), (0.32, 0.98))
+        for ends in ((0.02, 0.78), (0.38, 0.98))
     )
     return dict(zip(light, dark, strict=True))

@@ -41,7 +41,7 @@ def steps_figure(rows: Sequence[AuditRow]) -> Figure:
         _task_ticks(axes[0], tasks)
         for axis in axes[1:]:
             axis.tick_params(labelleft=False)
-        drawing.legend(axes[0], loc="best")
+        drawing.legend(axes[-1], above=True)
     return figure
 
 
@@ -70,11 +70,11 @@ def noise_figure(found: Sequence[TaskNoise]) -> Figure:
                 zorder=3,
             )
             hover(points, [f"{n.task}: {name} moves {v:.3g} times its noise" for _, n, v in own])
-        axis.axvline(WEAK, color=MUTED, lw=1, ls=":", label=f"weak below {WEAK:g}")
+        axis.axvline(WEAK, color=MUTED, lw=1, ls=":", label=f"weak, {WEAK:g}")
         _task_ticks(axis, tasks)
         drawing.log_axis(axis.xaxis, min([*values, WEAK]) / 1.6, max([*values, WEAK]) * 1.6)
-        axis.set(xlabel="signal to noise", title="How far tasks move over the ladder, in noise")
-        drawing.legend(axis, loc="best")
+        axis.set_xlabel("signal to noise over the ladder")
+        drawing.legend(axis, above=True)
     return figure
 
 

@@ -86,14 +86,13 @@ def _plane(axis: Axes, rungs: Sequence[RungPoint], targets: Sequence[Target]) ->
         # Written where the line meets the right or the lower edge.
         at = max(10.0**power / 6 / high_d, low_n)
         if at < high_n / 1.3:
-            axis.annotate(
+            drawing.write(
+                axis,
                 f"1e{power}",
                 (min(10.0**power / 6 / at, high_d), at),
-                xytext=(-3, 3),
-                textcoords="offset points",
+                (-3, 3),
                 ha="right",
                 fontsize=6.5,
-                color=MUTED,
             )
     _marks(axis, rungs, targets, lambda n, d: (d, n), named=True)
     drawing.log_axis(axis.xaxis, low_d, high_d)
@@ -125,15 +124,14 @@ def _costs(axis: Axes, rungs: Sequence[RungPoint], targets: Sequence[Target]) ->
     axis.axvline(total, color=INK, lw=0.9, ls="--", zorder=1)
     # Beside the line, on the side where there is room.
     right = total < np.sqrt(min(seen) * max(seen))
-    axis.annotate(
+    drawing.write(
+        axis,
         f"whole ladder\n{flops_text(total, 3)}",
         (total, len(rows) - 0.6),
-        xytext=(4 if right else -4, 0),
-        textcoords="offset points",
+        (4 if right else -4, 0),
+        INK,
         ha="left" if right else "right",
         va="top",
-        fontsize=7.5,
-        color=INK,
     )
     axis.set_yticks(range(len(rows)), rows)
     axis.set_ylim(-0.6, len(rows) - 0.4)
@@ -153,25 +151,18 @@ def _marks(
     for size, color in zip(sizes, drawing.size_colors(len(sizes)), strict=True):
         own = [r for r in rungs if r.params == size]
         places = [reads(r.params, r.tokens) for r in own]
-        points = axis.scatter(*zip(*places, strict=True), color=color, s=24, lw=0, zorder=3)
+        x, y = np.array(places).T
+        points = axis.scatter(x, y, color=color, s=24, lw=0, zorder=3)
         hover(points, [_cost(r.run, 6 * r.params * r.tokens, targets, r) for r in own])
     for index, target in enumerate(targets):
-        x, y = reads(target.params, target.tokens)
+        at = reads(target.params, target.tokens)
         color = drawing.target_color(index)
-        star = axis.scatter([x], [y], marker="*", s=90, color=color, lw=0, zorder=4)
+        star = axis.scatter(*at, marker="*", s=90, color=color, lw=0, zorder=4)
         place = f"N {human(target.params)}, D {human(target.tokens)}"
         cost = 6 * target.params * target.tokens
         hover(star, [f"{target.name} (target): {place}, {flops_text(cost, 3)} FLOPs"])
         if named:
-            axis.annotate(
-                shown(target.name)[:18],
-                (x, y),
-                xytext=(-7, -3),
-                textcoords="offset points",
-                ha="right",
-                fontsize=7.5,
-                color=color,
-            )
+            drawing.write(axis, shown(target.name)[:18], at, (-7, -3), color, ha="right")
 
 
 def _size(params: float, tokens: float) -> tuple[float, float]:

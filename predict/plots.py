@@ -25,8 +25,8 @@ __all__ = ["audit_figure", "task_figure", "to_svg"]
 NAMED = 6
 """Largest errors whose tasks are named in the figure; a pointer names every other."""
 
-MOST_SIZES = 9
-"""Sizes up to which each has a line in the legend."""
+MOST_SIZES = 12
+"""Sizes up to which each curve has its name."""
 
 
 def task_figure(
@@ -41,7 +41,7 @@ def task_figure(
     """
     panels = 1 if fitted.step2 is None else 2
     with drawing.style():
-        figure, axes = drawing.new_figure(4.6 * panels, 3.15, panels)
+        figure, axes = drawing.new_figure(4.75 * panels, 3.15, panels, gap=1.25, right=0.55)
         _step1(axes[0], fitted, predictions, actuals, method)
         if fitted.step2 is not None:
             _step2(axes[1], fitted, predictions, actuals, method)
@@ -81,14 +81,12 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
         for row, actual, predicted in worst:
             # A name that would run out of the panel stands on the other side of its point.
             is_right = actual > low + 0.7 * (high - low)
-            axis.annotate(
+            drawing.write(
+                axis,
                 drawing.short(row.prediction.task)[:32],
                 (actual, predicted),
-                xytext=(-5 if is_right else 5, -8),
-                textcoords="offset points",
+                (-5 if is_right else 5, -8),
                 ha="right" if is_right else "left",
-                fontsize=7,
-                color=MUTED,
             )
         axis.set(xlabel="actual accuracy, %", ylabel="predicted accuracy, %")
         axis.set(xlim=(low, high), ylim=(low, high))
@@ -108,17 +106,18 @@ def _step1(
     by_size: dict[float, list[RungPoint]] = {}
     for rung in fitted.rungs:
         by_size.setdefault(rung.params, []).append(rung)
-    sizes = sorted(by_size)
+    sizes, ends = sorted(by_size), []
     most = max(r.tokens for r in fitted.rungs)
     tokens = [r.tokens for r in fitted.rungs] + [p.tokens for p in predictions]
     span = np.geomspace(min(tokens) * 0.75, max(tokens) * 1.35, 60)
     axis.axvspan(most, span[-1], color=SHADE, lw=0, zorder=0)
     for size, color in zip(sizes, drawing.size_colors(len(sizes)), strict=True):
         own = sorted(by_size[size], key=lambda r: r.tokens)
-        axis.plot(span, loss_curve(fitted, size, span), color=color, lw=1)
-        label = f"N = {human(size)}" if len(sizes) <= MOST_SIZES else "rungs"
+        curve = loss_curve(fitted, size, span)
+        axis.plot(span, curve, color=color, lw=1)
+        ends.append((float(curve[-1]), human(size), color))
         x, y = [r.tokens for r in own], [r.loss for r in own]
-        points = axis.scatter(x, y, color=color, s=18, lw=0, zorder=3, label=label)
+        points = axis.scatter(x, y, color=color, s=18, lw=0, zorder=3)
         hover(points, [_rung(r, fitted) for r in own])
     for index, prediction in enumerate(predictions):
         color = drawing.target_color(index)
@@ -135,6 +134,7 @@ def _step1(
     seen = [
         *(r.loss for r in fitted.rungs),
         *(p.loss_predicted for p in predictions),
+        *(p.loss_lower80 for p in predictions if p.loss_lower80 is not None),
         *(r.loss_actual for r in actuals),
     ]
     edge = 0.07 * (max(seen) - min(seen)) or 0.05 * max(seen)
@@ -142,10 +142,12 @@ def _step1(
     axis.set(
         xlabel="tokens D",
         ylabel=f"loss, {shown(fitted.loss_unit)}",
-        title=f"Step 1: N, D to loss (rms {fitted.step1.relative_rms:.2%})",
+        title=f"Step 1, rms {fitted.step1.relative_rms:.2%}",
         ylim=(min(seen) - edge, max(seen) + edge),
     )
-    legend(axis, loc="upper right", ncols=2 if len(sizes) > 5 else 1)
+    if len(sizes) <= MOST_SIZES:
+        drawing.label_ends(axis, float(span[-1]), ends)
+    legend(axis, above=True)
 
 
 def _step2(
@@ -165,11 +167,11 @@ def _step2(
     span = np.linspace(max(0, min(losses) - margin), max(losses) + margin, 90)
     axis.axvspan(span[0], min(fitted.link_loss), color=SHADE, lw=0, zorder=0)
     if fitted.chance is not None:
-        axis.axhline(fitted.chance, color=MUTED, lw=0.9, ls=":", label="chance", zorder=1)
+        axis.axhline(fitted.chance, color=MUTED, lw=0.9, ls=":", zorder=1)
+        drawing.write(axis, "chance", (span[-1], fitted.chance), (-2, 2), ha="right")
     x, y = _thinned(fitted.link_loss, fitted.link_accuracy)
     dots = axis.plot(x, y, ls="", marker="o", ms=1.9, mew=0, color=MUTED, alpha=0.45)[0]
     dots.set(gid=drawing.DOTS, zorder=2)
-    axis.plot([], [], ls="", marker="o", ms=3, mew=0, color=MUTED, label="checkpoints")
     band = None if method is None else accuracy_band(fitted, method, span)
     if band is not None and band.lower is not None and band.upper is not None:
         axis.fill_between(span, band.lower, band.upper, color=INK, alpha=0.12, lw=0)
@@ -198,11 +200,11 @@ def _step2(
     axis.set(
         xlabel=f"loss, {shown(fitted.loss_unit)}",
         ylabel="accuracy, %",
-        title="Step 2: loss to accuracy",
+        title="Step 2",
         xlim=(span[0], span[-1]),
     )
     drawing.percent_axis(axis.yaxis)
-    legend(axis, loc="upper right")
+    legend(axis, above=True)
 
 
 def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
@@ -215,7 +217,7 @@ def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[
 
 
 def _predicted(axis: Axes, prediction: Prediction, x: float, y: float, color: str) -> None:
-    label = f"{shown(prediction.target)[:18]} predicted"
+    label = shown(prediction.target)[:18]
     ring = axis.scatter([x], [y], marker="o", s=46, zorder=5, label=label)
     ring.set(facecolor="none", edgecolor=color, linewidth=1.6)
     hover(ring, [_foretold(prediction)])

@@ -93,7 +93,7 @@
   const links = new Map([...document.querySelectorAll("nav a")].map((a) => [a.hash.slice(1), a]));
   const watch = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) links.get(target.id)?.classList.toggle("here", isIntersecting);
-  }, { rootMargin: "-20% 0px -75% 0px" });
+  }, { rootMargin: "-20% 0px -80% 0px" });
   for (const section of document.querySelectorAll("main section")) watch.observe(section);
   let folded = [];
   addEventListener("beforeprint", () => {
