@@ -18,6 +18,7 @@ SCALE = 1.36
 """CSS pixels a point: type of 9 points is then about as large as the page's small print."""
 
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_SPACES = re.compile(r"\s*([A-Za-z])\s*")
 _COLOR = re.compile(r"#[0-9a-f]{6}")
 _REFERENCE = re.compile(r"url\(#([^)]+)\)")
 
@@ -130,7 +131,8 @@ def _round(element: ET.Element) -> None:
     """Coordinates to a hundredth of a point."""
     for key in ("d", "x", "y", "transform", "points", "width", "height"):
         if value := element.get(key):
-            element.set(key, _NUMBER.sub(_shorter, value).replace("\n", " ").strip())
+            value = _NUMBER.sub(_shorter, value)
+            element.set(key, _SPACES.sub(r"\1", value) if key == "d" else value)
     element.text = element.text if element.text and element.text.strip() else None
     element.tail = None
 
