@@ -194,18 +194,18 @@ def legend(axis: Axes, above: bool = False, **more: Any) -> None:
         axis.legend(once.values(), once.keys(), **more)
 
 
-def label_ends(axis: Axes, x: float, ends: Sequence[tuple[float, str, str]]) -> None:
-    """Write the name of each curve behind its end, (y, name, colour), none over another.
+def label_ends(axis: Axes, x: float, ends: Sequence[tuple[float, str]]) -> None:
+    """Write the name of each curve behind its end, (y, name), none over another.
 
     The panel's limits must be set; names of curves that leave it are left out.
     """
     low, high = axis.get_ylim()
     gap = 0.058 * (high - low)
     floor = low - gap
-    for y, name, color in sorted(ends):
+    for y, name in sorted(ends):
         if low <= y <= high:
             floor = max(y, floor + gap)
-            write(axis, name, (x, floor), (4, 0), color, va="center")
+            write(axis, name, (x, floor), (4, 0), va="center")
 
 
 def write(

@@ -115,7 +115,7 @@ def _step1(
         own = sorted(by_size[size], key=lambda r: r.tokens)
         curve = loss_curve(fitted, size, span)
         axis.plot(span, curve, color=color, lw=1)
-        ends.append((float(curve[-1]), human(size), color))
+        ends.append((float(curve[-1]), human(size)))
         x, y = [r.tokens for r in own], [r.loss for r in own]
         points = axis.scatter(x, y, color=color, s=18, lw=0, zorder=3)
         hover(points, [_rung(r, fitted) for r in own])
