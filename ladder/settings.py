@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ladder.section import Name, Section
-from ladder.shapes import OLMO2_SHAPES, Architecture, Shape
+from ladder.shapes import OLMO2_SHAPES, Architecture, Shape, misfit
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """At least 0 and below 1."""
@@ -47,7 +47,11 @@ class Model(Section):
 
     architecture: Architecture = "olmo2"
     """Hugging Face architecture. olmo2 has RMSNorm after each block and of queries and keys, RoPE
-    and SwiGLU; llama and qwen3 RMSNorm before; gpt_neox LayerNorm, biases and GELU."""
+    and SwiGLU; llama and qwen3 RMSNorm before; gpt_neox LayerNorm, biases and GELU; mamba2 a
+    state-space mixer alone; falcon_h1 one beside attention, then SwiGLU, its multipliers all 1."""
+    qk_norm: bool | None = None
+    """Whether queries and keys are normed; as the architecture has it by default. llama with it is
+    Qwen3's architecture, an RMSNorm for each head's, and qwen3 without it Llama's."""
     sequence_length: int = Field(ge=2)
     """Tokens of a training sequence, S."""
     sizes: dict[Name, Shape] = Field(default_factory=dict)
@@ -68,13 +72,30 @@ class Model(Section):
     """Under fan_in the output head starts at this times 1/sqrt(width)."""
 
     @model_validator(mode="after")
-    def _groups_known(self) -> Model:
-        grouped = [name for name, shape in self.sizes.items() if shape.keys != shape.heads]
-        if self.architecture == "gpt_neox" and grouped:
+    def _built(self) -> Model:
+        if self.qk_norm is False and self.architecture == "olmo2":
             raise ValueError(
-                f"gpt_neox has no grouped-query attention; drop kv_heads of {grouped[0]}"
+                "qk_norm false: no plain Hugging Face architecture is OLMo-2 without it; take "
+                "llama, or leave it out"
             )
+        if self.qk_norm and self.architecture in ("gpt_neox", "mamba2", "falcon_h1"):
+            raise ValueError(
+                f"qk_norm true: no plain Hugging Face architecture is {self.architecture} with it; "
+                "take olmo2, llama or qwen3, or leave it out"
+            )
+        for name, shape in self.sizes.items():
+            if reason := misfit(shape, self.built_as):
+                raise ValueError(f"size {name}: {reason}")
         return self
+
+    @property
+    def built_as(self) -> Architecture:
+        """The Hugging Face architecture that architecture and qk_norm make together."""
+        if self.architecture == "llama" and self.qk_norm:
+            return "qwen3"
+        if self.architecture == "qwen3" and self.qk_norm is False:
+            return "llama"
+        return self.architecture
 
     def shape(self, size: str) -> Shape:
         """The shape of a size."""
@@ -86,10 +107,19 @@ class Ladder(Section):
 
     sizes: tuple[Name, ...] = Field(min_length=1)
     """Names of the sizes to train."""
-    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(min_length=1)
+    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     """Tokens as multiples of Chinchilla-optimal, 1xC = tokens_per_param x N."""
+    tokens: tuple[Annotated[int, Field(ge=1, le=10**18)], ...] = ()
+    """Or tokens, the same for every size: a grid, for laws of N at fixed D and of D at fixed N.
+    Rungs are then named SIZE-TOKENSt, `3K-10Mt`."""
     tokens_per_param: float = Field(20, ge=1e-3, le=1e6)
     """Tokens per parameter at 1xC (arXiv 2412.04403, section 2)."""
+
+    @model_validator(mode="after")
+    def _tokens_told(self) -> Ladder:
+        if bool(self.multiples) == bool(self.tokens):
+            raise ValueError("give either multiples or tokens, at least one of them")
+        return self
 
 
 class TargetModel(Section):
@@ -135,17 +165,50 @@ class Muon(Section):
     (arXiv 2502.16982)."""
 
 
+class Multipliers(Section):
+    """Learnable multipliers of weights, r_i W_ij c_j or s W (arXiv 2601.04890); they start at 1.
+
+    The optimizer keeps W beside the model, which takes one more copy of the multiplied weights.
+    """
+
+    kind: Literal["none", "scalar", "row", "column", "both"] = "none"
+    """scalar: one number a matrix; row: one for each output; column: one for each input; both: row
+    and column."""
+    placement: Literal["all", "non_redundant"] = "all"
+    """all: every linear layer of the blocks and the input embedding, never the output head, whose
+    row multipliers hurt (appendix C); non_redundant: only what no neighbour could take over
+    (ladder.placement.NON_REDUNDANT). A kind takes of it what is its own; scalar the matrices that
+    have any."""
+    embedding: bool = True
+    """Whether the input embedding has them, row and column; one that is tied to the head cannot."""
+    learning_rate_scale: float = Field(1.0, gt=0)
+    """Their learning rate as a multiple of the recipe's, whatever the parametrisation."""
+    weight_decay: float = Field(0.002, ge=0)
+    """Their decay, towards 0; it holds still what symmetries leave free (the paper's value). Their
+    gradients do not count in the norm that is clipped, as in the paper, and are scaled by the same
+    factor as all others, so that a step keeps its direction; the paper leaves that open."""
+
+
 class Recipe(Section):
     """How a rung is trained."""
 
     batch_rule: Literal["tokens", "params"] = "tokens"
     """tokens: ladder.recipe.batch_sequences; params: ladder.recipe.batch_sequences_by_params."""
+    batch_sequences: int | None = Field(None, ge=1)
+    """Batch in sequences of every run, in the place of the rule's."""
     batch_divisor: float = Field(60, ge=1e-3, le=1e9)
     """tokens: batch in sequences = sqrt(tokens) / this; params: it is a multiple of this."""
     learning_rate_rule: Literal["width", "params"] = "width"
     """width: ladder.recipe.learning_rate; params: ladder.recipe.learning_rate_by_params."""
     learning_rate_base: float = Field(0.2, gt=0, le=1e9)
     """width: peak = this / sqrt(width); params: peak at 108M parameters and 2048 tokens."""
+    parametrisation: Literal["standard", "mup"] = "standard"
+    """mup: learning rate and weight decay hold for every width, since each parameter's initial
+    weights, rate and decay follow its shape (ladder.mup; arXiv 2203.03466). The learning rate is
+    that of the rule at mup_base, whatever the size."""
+    mup_base: Name | None = None
+    """Under mup the size that others are compared with; the narrowest of ladder.sizes by
+    default. Heads of all sizes must be as wide as its own."""
     warmup_rule: Literal["share", "params"] = "share"
     """share: of the steps; params: as many tokens as parameters."""
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -170,8 +233,12 @@ class Recipe(Section):
     """Whether norms and biases decay too, as in the published ladder."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest l2 norm of the gradient."""
+    multipliers: Multipliers = Multipliers()
     z_loss: float = Field(0.0, ge=0)
     """Weight of the squared log of the softmax's denominator in the loss; OLMo-2 has 1e-5."""
+    train_norms: bool = True
+    """Whether the gains of norms are trained; false leaves them at 1, as in the width experiment of
+    arXiv 2601.04890."""
 
 
 class Execution(Section):

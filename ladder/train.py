@@ -11,18 +11,20 @@ from zlib import crc32
 import torch
 
 from evaluation.files import InputError, write_text
-from evaluation.models import LoadedModel
+from evaluation.models import LoadedModel, check_kernels
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
-from ladder.checkpoint import Saver, Training, latest_checkpoint, load_checkpoint
+from ladder.checkpoint import Saver, Training, load_checkpoint
 from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
-from ladder.model import build_model
+from ladder.model import build_model, freeze_norms
+from ladder.mup import factors
 from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
+from ladder.saved import latest_checkpoint
 from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
 from ladder.tracker import open_tracker
@@ -43,7 +45,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     Under torchrun all ranks call it together, and the first writes. What a rung becomes is a
     function of config and rung; on one CPU process to the last bit, however often it was killed.
     """
-    folder = runs.rung(rung.name)
+    config, folder = config.of(rung), runs.rung(rung.name)
     # The first rank alone holds the lock, for all of them.
     with (
         joined(config.execution) as parallel,
@@ -52,7 +54,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
         parallel.barrier()
         if folder.finished:
             return
-        _manifest(parallel, folder, rung, config, "running")
+        _manifest(parallel, folder, rung, "running")
         if parallel.is_first:
             write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
         try:
@@ -63,9 +65,9 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             reason = f"{kind}{error}"
             # On a full disk this fails too; the error that led here is what to tell.
             with suppress(OSError):
-                _manifest(parallel, folder, rung, config, "failed", error=reason)
+                _manifest(parallel, folder, rung, "failed", error=reason)
             raise
-        _manifest(parallel, folder, rung, config, "finished")
+        _manifest(parallel, folder, rung, "finished")
         parallel.barrier()
 
 
@@ -74,11 +76,9 @@ def run_seed(seed: int, name: str) -> int:
     return crc32(f"{seed} {name}".encode())
 
 
-def _manifest(
-    parallel: Parallel, folder: RungFolder, rung: Rung, config: Experiment, state: str, **more: Any
-) -> None:
+def _manifest(parallel: Parallel, folder: RungFolder, rung: Rung, state: str, **more: Any) -> None:
     if parallel.is_first:
-        folder.write_manifest(rung, config, state, **more)
+        folder.write_manifest(rung, state, **more)
 
 
 @contextmanager
@@ -110,16 +110,22 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     corpus.check(rung.steps * rung.batch_sequences, rung.sequence_length + 1)
     execution, tokenizer = config.execution, corpus.tokenizer()
     seed = run_seed(config.seed, rung.stream)
-    model = build_model(config.model, rung.shape, corpus.vocabulary, seed, execution.attention)
+    scales = factors(config, rung.shape, corpus.vocabulary)
+    model = build_model(
+        config.model, rung.shape, corpus.vocabulary, seed, execution.attention, scales
+    )
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
+    if not config.recipe.train_norms:
+        freeze_norms(model)
     if execution.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if execution.compile:
         for block in blocks(model):
             block.compile()
     parallel.shard(model, execution)
-    optimizers = build_optimizers(model, config.recipe)
+    check_kernels(model, "execution.device")
+    optimizers = build_optimizers(model, config.recipe, scales)
     start = _restored(config, rung, runs, model, optimizers)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
@@ -198,9 +204,10 @@ def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
     """What a run's checkpoints must be of, for no other run's may stand in for them."""
     return {
         **config.recipe.model_dump(mode="json"),
+        "mup_base": config.mup_base and config.mup_base.model_dump(),
         "run": rung.name,
         "seed": config.seed,
-        "architecture": config.model.architecture,
+        "architecture": config.model.built_as,
         "shape": rung.shape.model_dump(),
         "params_total": rung.params_total,
         "sequence_length": rung.sequence_length,

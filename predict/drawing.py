@@ -63,7 +63,6 @@ STYLE = {
     "grid.color": GRID,
     "grid.linewidth": 0.7,
     "text.color": INK,
-    "text.parse_math": False,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelsize": 8,
@@ -84,10 +83,8 @@ DOTS = "dots"
 
 
 def style() -> AbstractContextManager[None]:
-    """The settings under which figures are made and written."""
-    import matplotlib
-
-    return cast("AbstractContextManager[None]", matplotlib.rc_context(STYLE))
+    """The settings under which figures are drawn: STYLE, and names that are no mathematics."""
+    return _settings({**STYLE, "text.parse_math": False})
 
 
 def new_figure(
@@ -243,18 +240,24 @@ def short(task: str) -> str:
 
 def to_svg(figure: Figure) -> str:
     """The figure as SVG text, the same for the same figure; its type is text."""
-    with style(), io.StringIO() as buffer:
+    with _settings(STYLE), io.StringIO() as buffer:
         figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None, "Creator": None})
         return buffer.getvalue()
 
 
 def to_png(figure: Figure) -> bytes:
     """The figure as PNG, 150 dots per inch, the same for the same figure."""
-    with style(), io.BytesIO() as buffer, warnings.catch_warnings():
+    with _settings(STYLE), io.BytesIO() as buffer, warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; the page has it as text.
         warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
+
+
+def _settings(values: dict[str, Any]) -> AbstractContextManager[None]:
+    import matplotlib
+
+    return cast("AbstractContextManager[None]", matplotlib.rc_context(values))
 
 
 @cache
