@@ -63,10 +63,10 @@ class Section:
     tables: tuple[Table, ...] = ()
     lines: tuple[str, ...] = ()
     """A list after the tables."""
-    links: tuple[tuple[str, str], ...] = ()
-    """Names of other pages and where they are, relative to this one."""
     sections: tuple[Section, ...] = ()
     """Parts under headings of their own, which the table of contents lists too."""
+    links: tuple[tuple[str, str], ...] = ()
+    """Names of other pages and where they are, relative to this one."""
 
 
 def number(value: float | None, form: str, scale: int = 1) -> Cell:

@@ -141,12 +141,14 @@ def test_a_section_of_someone_elses_stands_before_the_provenance(tmp_path: Path)
         (Table(("what", "value"), (("x", Cell("1,000", 1000.0)),), "a caption"),),
         ("a line",),
         (Section("A part"),),
+        (("<another>", "recipes/a b/report.html"),),
     )
     html = page(synthetic(), tmp_path / "x.html", more=[more, more], figures=tmp_path / "figures")
     assert html.index("The fits</h2>") < html.index("Mine &lt;b&gt;</h2>")
     assert html.index("Mine &lt;b&gt;</h2>") < html.index("Provenance</h2>")
     assert "Made by <code>me &lt;i&gt;</code>." in html
     assert "an odd ` tick" in html
+    assert '<a href="recipes/a%20b/report.html">&lt;another&gt;</a>' in html
     assert '<td data-v="1000.0">1,000</td>' in html
     names = {p.name for p in (tmp_path / "figures").iterdir()}
     assert {"a-b.svg", "a-b.png", "a-b-2.svg", "a-b-2.png", "ladder.svg"} <= names
