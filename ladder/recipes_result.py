@@ -106,10 +106,12 @@ def _section(found: Comparison, target: str, task: str) -> Section:
     duels = Table(
         ("", *names),
         tuple((one, *(cells.get((one, two), "") for two in names)) for one in names),
-        "How often a run of the row's recipe has a lower loss than one of the column's, and the "
-        "compute that the column's recipe needs to reach the row's loss.",
     )
-    return Section(f"{target}, {task}", tables=(scores, duels))
+    text = (
+        "Below the scores: how often a run of the row's recipe has a lower loss than one of the "
+        "column's, and the compute that the column's recipe needs to reach the row's loss.",
+    )
+    return Section(f"{target}, {task}", text, tables=(scores, duels) if scores.rows else (duels,))
 
 
 def _score(row: ScoreRow) -> tuple[Cell | str, ...]:
