@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 LOADING = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 """What loading raises where there is no such model, or a broken one."""
+
+KERNELS = ("mamba_ssm", "causal_conv1d")
+"""Packages whose kernels transformers takes for state spaces, on a GPU only."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,31 @@ def load_model(
     except (RuntimeError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--device {device}: does not take the model ({reason})") from error
+    check_kernels(model, "--device")
     if not is_causal(model):
         raise InputError(f"{name}: is no causal language model; what follows changes what it says")
     return LoadedModel(model, tokenizer)
+
+
+def check_kernels(model: PreTrainedModel, option: str) -> None:
+    """See that a state-space model can compute where it is; `option` says where that was set.
+
+    Transformers takes the kernels of two packages where they are installed, and its own slow path
+    with a word of advice where not. They know GPUs only, so that on a CPU the advice is kept back,
+    and InputError raised where they are installed.
+    """
+    if model.device.type != "cpu" or not any(hasattr(part, "A_log") for part in model.modules()):
+        return
+    if found := next(filter(find_spec, KERNELS), None):
+        raise InputError(
+            f"{option} cpu: transformers takes {found} for this model, which is installed and "
+            "needs a GPU; take cuda, or a Python without it"
+        )
+    logging.getLogger("transformers.integrations.hub_kernels").addFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "falling back to its reference" not in record.getMessage()
 
 
 def is_causal(model: PreTrainedModel) -> bool:

@@ -24,7 +24,7 @@ from ladder.settings import (
     TargetModel,
     Tracking,
 )
-from ladder.shapes import OLMO2_SHAPES, Shape
+from ladder.shapes import OLMO2_SHAPES, Shape, misfit
 
 CONFIG_FOLDERS = (
     Path(__file__).parent / "configs",
@@ -66,19 +66,20 @@ class Experiment(Section):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
                 known = ", ".join(OLMO2_SHAPES)
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
+            if reason := misfit(self.model.shape(size), self.model.built_as):
+                raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
         return self
 
     @model_validator(mode="after")
     def _heads_alike(self) -> Experiment:
-        base = self.mup_base
+        base = self.mup_base.summed_over if self.mup_base else {}
         for size in self._sizes if base else ():
-            shape = self.model.shape(size)
-            if base and shape.width // shape.heads != base.width // base.heads:
-                raise ValueError(
-                    f"recipe.parametrisation mup: heads of size {size} are "
-                    f"{shape.width // shape.heads} wide, those of the base "
-                    f"{base.width // base.heads}; make them equal, and let the number of heads grow"
-                )
+            for kept, width in self.model.shape(size).summed_over.items():
+                if width != base[kept]:
+                    raise ValueError(
+                        f"recipe.parametrisation mup: {kept} of size {size} is {width}, of the "
+                        f"base {base[kept]}; make them equal, and let the number of heads grow"
+                    )
         return self
 
     @property

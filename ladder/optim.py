@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
+SCAN = (".A_log", ".D", ".dt_bias")
+"""Names of a state space's own vectors, which never decay (state-spaces/mamba)."""
+
 
 @dataclass(frozen=True)
 class Optimizers:
@@ -48,16 +51,18 @@ def build_optimizers(
     """The recipe's optimizers for a model's parameters.
 
     Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
-    muon AdamW keeps embedding, head and vectors. `factors`, by a parameter's name, are those of a
-    parametrisation; 1 for those it does not name.
+    muon AdamW keeps embedding, head, convolutions and vectors. `factors`, by a parameter's name,
+    are those of a parametrisation; 1 for those it does not name.
     """
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
     adamw, muon = _Groups(), _Groups()
-    weights = tuple(model.parameters())
-    for name, weight in model.named_parameters():
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
+    weights = tuple(weight for _, weight in named)
+    for name, weight in named:
         own = factors.get(name, Factors())
-        decays = weight is not embedding and (weight.ndim > 1 or recipe.decay_vectors)
+        is_decayed_vector = recipe.decay_vectors and not name.endswith(SCAN)
+        decays = weight is not embedding and (weight.ndim > 1 or is_decayed_vector)
         decay = recipe.weight_decay * own.weight_decay if decays else 0.0
         is_muons = weight.ndim == 2 and weight is not embedding and weight is not head
         if recipe.optimizer == "muon" and is_muons:

@@ -227,7 +227,7 @@ def learning_rate(config: Experiment, shape: Shape) -> float:
     """The peak learning rate of a size by the recipe's rule; under muP that of the base."""
     shape, base = config.mup_base or shape, config.recipe.learning_rate_base
     if config.recipe.learning_rate_rule == "params":
-        params = count_params(shape, config.corpus.vocabulary_size, config.model.architecture)
+        params = count_params(shape, config.corpus.vocabulary_size, config.model.built_as)
         return recipe.learning_rate_by_params(params, config.model.sequence_length, base)
     return recipe.learning_rate(shape.width, base)
 
@@ -243,7 +243,7 @@ def _rung(
     """A run of a size; `multiples` are those of the rungs that it shares a trunk with under wsd."""
     model, vocabulary = config.model, config.corpus.vocabulary_size
     shape = model.shape(size)
-    params = count_params(shape, vocabulary, model.architecture)
+    params = count_params(shape, vocabulary, model.built_as)
 
     def tokens_of(multiple: float) -> int:
         return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
@@ -258,7 +258,7 @@ def _rung(
         shortest, longest = tokens_of(min(multiples)), tokens_of(max(multiples))
     sequences = _sequences(config, params, recipe.trunk_tokens(shortest, longest))
     batch_tokens = sequences * model.sequence_length
-    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.architecture)
+    per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.built_as)
     return Rung(
         name=f"{size}-{multiple:g}xC",
         role=role,

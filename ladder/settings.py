@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from ladder.section import Name, Section
-from ladder.shapes import OLMO2_SHAPES, Architecture, Shape
+from ladder.shapes import OLMO2_SHAPES, Architecture, Shape, misfit
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 """At least 0 and below 1."""
@@ -47,7 +47,11 @@ class Model(Section):
 
     architecture: Architecture = "olmo2"
     """Hugging Face architecture. olmo2 has RMSNorm after each block and of queries and keys, RoPE
-    and SwiGLU; llama and qwen3 RMSNorm before; gpt_neox LayerNorm, biases and GELU."""
+    and SwiGLU; llama and qwen3 RMSNorm before; gpt_neox LayerNorm, biases and GELU; mamba2 a
+    state-space mixer alone; falcon_h1 one beside attention, then SwiGLU, its multipliers all 1."""
+    qk_norm: bool | None = None
+    """Whether queries and keys are normed; as the architecture has it by default. llama with it is
+    Qwen3's architecture, an RMSNorm for each head's, and qwen3 without it Llama's."""
     sequence_length: int = Field(ge=2)
     """Tokens of a training sequence, S."""
     sizes: dict[Name, Shape] = Field(default_factory=dict)
@@ -68,13 +72,30 @@ class Model(Section):
     """Under fan_in the output head starts at this times 1/sqrt(width)."""
 
     @model_validator(mode="after")
-    def _groups_known(self) -> Model:
-        grouped = [name for name, shape in self.sizes.items() if shape.keys != shape.heads]
-        if self.architecture == "gpt_neox" and grouped:
+    def _built(self) -> Model:
+        if self.qk_norm is False and self.architecture == "olmo2":
             raise ValueError(
-                f"gpt_neox has no grouped-query attention; drop kv_heads of {grouped[0]}"
+                "qk_norm false: no plain Hugging Face architecture is OLMo-2 without it; take "
+                "llama, or leave it out"
             )
+        if self.qk_norm and self.architecture in ("gpt_neox", "mamba2", "falcon_h1"):
+            raise ValueError(
+                f"qk_norm true: no plain Hugging Face architecture is {self.architecture} with it; "
+                "take olmo2, llama or qwen3, or leave it out"
+            )
+        for name, shape in self.sizes.items():
+            if reason := misfit(shape, self.built_as):
+                raise ValueError(f"size {name}: {reason}")
         return self
+
+    @property
+    def built_as(self) -> Architecture:
+        """The Hugging Face architecture that architecture and qk_norm make together."""
+        if self.architecture == "llama" and self.qk_norm:
+            return "qwen3"
+        if self.architecture == "qwen3" and self.qk_norm is False:
+            return "llama"
+        return self.architecture
 
     def shape(self, size: str) -> Shape:
         """The shape of a size."""
@@ -179,6 +200,9 @@ class Recipe(Section):
     """Largest l2 norm of the gradient."""
     z_loss: float = Field(0.0, ge=0)
     """Weight of the squared log of the softmax's denominator in the loss; OLMo-2 has 1e-5."""
+    train_norms: bool = True
+    """Whether the gains of norms are trained; false leaves them at 1, as in the width experiment of
+    arXiv 2601.04890."""
 
 
 class Execution(Section):

@@ -11,14 +11,14 @@ from zlib import crc32
 import torch
 
 from evaluation.files import InputError, write_text
-from evaluation.models import LoadedModel
+from evaluation.models import LoadedModel, check_kernels
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
 from ladder.checkpoint import Saver, Training, latest_checkpoint, load_checkpoint
 from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
-from ladder.model import build_model
+from ladder.model import build_model, freeze_norms
 from ladder.mup import factors
 from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
@@ -117,12 +117,15 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     )
     loaded = LoadedModel(model, tokenizer)
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
+    if not config.recipe.train_norms:
+        freeze_norms(model)
     if execution.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if execution.compile:
         for block in blocks(model):
             block.compile()
     parallel.shard(model, execution)
+    check_kernels(model, "execution.device")
     optimizers = build_optimizers(model, config.recipe, scales)
     start = _restored(config, rung, runs, model, optimizers)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
@@ -205,7 +208,7 @@ def identity(config: Experiment, rung: Rung) -> dict[str, Any]:
         "mup_base": config.mup_base and config.mup_base.model_dump(),
         "run": rung.name,
         "seed": config.seed,
-        "architecture": config.model.architecture,
+        "architecture": config.model.built_as,
         "shape": rung.shape.model_dump(),
         "params_total": rung.params_total,
         "sequence_length": rung.sequence_length,

@@ -15,12 +15,14 @@ from transformers import (
     BertLMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    Mamba2Config,
+    Mamba2ForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from evaluation.files import InputError
 from evaluation.fingerprints import fingerprint
-from evaluation.models import LoadedModel, load_model
+from evaluation.models import LoadedModel, check_kernels, load_model
 
 
 def test_what_cannot_be_loaded_or_scored_is_named(tmp_path: Path) -> None:
@@ -119,3 +121,18 @@ def test_a_text_that_the_tokenizer_cannot_read_is_an_error_of_one_line() -> None
     words = PreTrainedTokenizerFast(tokenizer_object=raw)
     with pytest.raises(InputError, match="the tokenizer cannot read this text"):
         LoadedModel(None, words).encoder.plain(["snow"])  # type: ignore[arg-type]
+
+
+def test_kernels_that_need_a_gpu_are_named_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Mamba2Config(
+        hidden_size=8, num_hidden_layers=1, num_heads=2, head_dim=8, n_groups=1, vocab_size=32
+    )
+    model = Mamba2ForCausalLM(config)
+    check_kernels(model, "--device")
+    (tmp_path / "causal_conv1d.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(InputError, match=r"^--device cpu: transformers takes causal_conv1d for"):
+        check_kernels(model, "--device")
+    check_kernels(load_model(str(saved(tmp_path / "llama"))).model, "--device")

@@ -9,6 +9,8 @@ from tiny_model import naive
 from transformers import (
     BloomConfig,
     BloomForCausalLM,
+    FalconH1Config,
+    FalconH1ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoConfig,
@@ -98,6 +100,17 @@ PADDED = {
             state_size=8,
             n_groups=1,
             chunk_size=16,
+        )
+    ),
+    "state space beside attention": lambda: FalconH1ForCausalLM(
+        FalconH1Config(
+            **SHAPE,
+            num_key_value_heads=2,
+            mamba_d_ssm=48,
+            mamba_n_heads=3,
+            mamba_d_state=8,
+            mamba_chunk_size=16,
+            pad_token_id=None,
         )
     ),
 }

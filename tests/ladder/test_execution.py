@@ -26,7 +26,7 @@ from ladder.plan import make_plan
 from ladder.runs import RunsFolder
 from ladder.score import score_rung
 from ladder.settings import Execution, Model, Recipe
-from ladder.shapes import Shape
+from ladder.shapes import Architecture, Shape
 from ladder.step import LossModel, optimizer_step
 
 SHAPE = Shape(layers=2, width=16, heads=2, hidden=24)
@@ -35,8 +35,16 @@ TOKENS = torch.randint(0, 50, (20, 4, 9), generator=torch.Generator().manual_see
 """Steps of rows with little to learn, so that the loss falls."""
 
 
-def built(shape: Shape = SHAPE, attention: str = "sdpa") -> Any:
-    own = Model(sequence_length=8, sizes={"x": shape})
+STATE_SPACES = {
+    "mamba2": Shape(layers=2, width=16, ssm={"state": 8, "groups": 2}),
+    "falcon_h1": Shape(layers=2, width=16, heads=2, hidden=24, ssm={"heads": 3, "state": 8}),
+}
+
+
+def built(
+    shape: Shape = SHAPE, attention: str = "sdpa", architecture: Architecture = "olmo2"
+) -> Any:
+    own = Model(architecture=architecture, sequence_length=8, sizes={"x": shape})
     return build_model(own, shape, 50, 0, attention)
 
 
@@ -44,12 +52,13 @@ def losses(
     steps: int = 10,
     shape: Shape = SHAPE,
     watch: Callable[..., None] = lambda *_: None,
+    architecture: Architecture = "olmo2",
     **settings: Any,
 ) -> list[float]:
     """Losses of a tiny model's first steps; `watch` is called where its first block computes."""
     execution = Execution(device="cpu", **settings)
-    model = built(shape, execution.attention)
-    blocks(model)[0].mlp.register_forward_pre_hook(watch)
+    model = built(shape, execution.attention, architecture)
+    next(blocks(model)[0].children()).register_forward_pre_hook(watch)
     if execution.activation_checkpointing:
         model.gradient_checkpointing_enable()
     if execution.compile:
@@ -74,6 +83,40 @@ def test_recomputed_activations_leave_the_losses_as_they_are(plain: list[float])
     found = losses(watch=lambda *_: calls.append(1), activation_checkpointing=True)
     assert found == pytest.approx(plain[:10], abs=1e-6)
     assert len(calls) == 20
+
+
+@pytest.mark.parametrize("architecture", STATE_SPACES)
+def test_a_state_space_is_recomputed_split_and_halved_as_a_transformer_is(
+    architecture: Architecture,
+) -> None:
+    calls: list[int] = []
+
+    def found(steps: int = 10, **settings: Any) -> list[float]:
+        return losses(steps, STATE_SPACES[architecture], architecture=architecture, **settings)
+
+    whole = found(20)
+    again = found(watch=lambda *_: calls.append(1), activation_checkpointing=True)
+    assert again == pytest.approx(whole[:10], abs=1e-6)
+    assert len(calls) == 20
+    assert found(micro_batch=1) == pytest.approx(whole[:10], abs=1e-5)
+    half = found(20, precision="bf16")
+    assert half != whole
+    assert half == pytest.approx(whole, rel=0.02)
+    assert half[-1] < half[0] - 0.5
+
+
+@pytest.mark.parametrize("architecture", STATE_SPACES)
+def test_the_block_of_a_state_space_is_one_graph(architecture: Architecture) -> None:
+    """What torch.compile captures, run without compiling it, which takes a minute."""
+    model = built(STATE_SPACES[architecture], architecture=architecture)
+    rows = TOKENS[0]
+    expected = model(input_ids=rows, labels=rows).loss
+    for block in blocks(model):
+        block.compile(backend="eager", fullgraph=True)
+    found = model(input_ids=rows, labels=rows).loss
+    found.backward()
+    assert found.item() == pytest.approx(expected.item(), abs=1e-5)
+    assert all(weight.grad is not None for weight in model.parameters())
 
 
 def test_eager_attention_is_sdpa(plain: list[float]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from evaluation.records import read_observations
 from ladder.config import load_config
@@ -111,6 +112,39 @@ def test_micro_batches_and_chunks_of_the_loss_add_up(
     shutil.rmtree(tmp_path / "runs")
     train(tiny_config, tmp_path / "runs", 2, "execution.micro_batch=1", "execution.parallel=fsdp")
     assert losses(tmp_path / "runs") == pytest.approx(losses(alone), abs=1e-4)
+
+
+STATE_SPACES = {
+    "mamba2": {"layers": 2, "width": 8, "ssm": {"state": 4}},
+    "falcon_h1": {
+        "layers": 2,
+        "width": 8,
+        "heads": 2,
+        "kv_heads": 1,
+        "hidden": 12,
+        "ssm": {"state": 4, "heads": 3, "head_width": 4},
+    },
+}
+
+
+@pytest.mark.parametrize(("architecture", "kind"), [("mamba2", "ddp"), ("falcon_h1", "fsdp")])
+def test_state_spaces_on_two_ranks_have_the_losses_of_one(
+    tiny_config: Path, tmp_path: Path, architecture: str, kind: str
+) -> None:
+    """With shares of 3-D convolutions, and with frozen norms."""
+    document = yaml.safe_load(tiny_config.read_text())
+    sizes = {"c": STATE_SPACES[architecture]}
+    document["model"] = {"architecture": architecture, "sequence_length": 16, "sizes": sizes}
+    document["ladder"] |= {"sizes": ["c"], "tokens_per_param": 5}
+    document |= {"targets": [], "evaluation": {"at": [1]}}
+    document["recipe"]["train_norms"] = architecture == "mamba2"
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(document))
+    for world in (1, 2):
+        train(config, tmp_path / f"{world}" / "runs", world, f"execution.parallel={kind}")
+    one, two = (tmp_path / f"{world}" / "runs" for world in (1, 2))
+    assert losses(two) == pytest.approx(losses(one), abs=1e-4)
+    assert held_out(two) == pytest.approx(held_out(one), abs=1e-4)
 
 
 def test_muon_on_shares_of_its_matrices_is_muon(tiny_config: Path, tmp_path: Path) -> None:
