@@ -277,11 +277,11 @@ def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
         best = [best_power(losses, scale, method, width) for width in widths]
         assert best[0] is not None
         cells = [
-            f"2^{power} ({place:.2f} ± {error:.2f})"
+            f"2^{power} ({place:.2f}{spread(error, 2)})"
             for power, (place, error) in zip(best, places, strict=True)
         ]
         move, error = places[-1][0] - places[0][0], math.hypot(places[-1][1], places[0][1])
-        rates.append(f"| {method} | {' | '.join(cells)} | {move:+.2f} ± {error:.2f} |")
+        rates.append(f"| {method} | {' | '.join(cells)} | {move:+.2f}{spread(error, 2)} |")
         cells = [_loss(losses, scale, method, w, p) for w, p in zip(widths, best, strict=True)]
         transferred = _loss(losses, scale, method, widths[-1], best[0])
         costs.append(f"| {method} | {' | '.join(cells)} | {transferred} |")
@@ -303,7 +303,12 @@ def _loss(losses: Losses, scale: Scale, method: str, width: int, power: int | No
     assert power is not None
     own = [losses[twin(Run(method, width, power, s), scale)] for s in range(scale.seeds)]
     error = statistics.stdev(own) / math.sqrt(len(own)) if len(own) > 1 else math.nan
-    return f"{statistics.fmean(own):.4f} ± {error:.4f}"
+    return f"{statistics.fmean(own):.4f}{spread(error, 4)}"
+
+
+def spread(error: float, digits: int) -> str:
+    """A standard error behind a number; nothing with one seed."""
+    return f" ± {error:.{digits}f}" if math.isfinite(error) else ""
 
 
 def draw(losses: Losses, scale: Scale, methods: list[str], path: Path) -> None:
