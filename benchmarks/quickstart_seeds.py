@@ -39,7 +39,7 @@ def run_seed(seed: int, overrides: list[str], folder: Path) -> list[dict[str, ob
     model = TwoStage("published").fit(scores)
     audited = audit(model, scores)
     corpus = Walks(load_config(str(folder / "config.yaml")).corpus)
-    truth = check_truth(model, audited, corpus.entropy_rate)
+    truth = check_truth(model, audited, corpus.validation, corpus.entropy_rate)
     assert truth is not None
     assert truth.excess_error is not None
     rows: list[dict[str, object]] = [

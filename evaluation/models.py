@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError
+from evaluation.hub import is_out_of_reach
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
@@ -87,7 +88,10 @@ def load_model(
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"{name}: no such folder")
     disable_progress_bar()
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": is_out_of_reach(name),
+    }
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, said = AutoModelForCausalLM.from_pretrained(

@@ -2,11 +2,12 @@
 
 `step-N/` is a Hugging Face model with its tokenizer, which loads anywhere; `step-N/optimizer/`
 holds the optimizer's tensors as every rank wrote its own, `step-N/training.json` whose they are.
+Where there are multipliers, they are already in the model's weights; `step-N/multipliers/` holds
+them by themselves, and what they multiply is with the optimizer's tensors.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -33,11 +34,15 @@ from torch.distributed.checkpoint.state_dict import (
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
+from ladder.saved import MULTIPLIERS, checkpoints, step_of
+from ladder.saved import latest_checkpoint as latest_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 OPTIMIZER = "optimizer"
+LATENT = "latent."
+"""Before the names of weights without their multipliers among the optimizer's tensors."""
 TRAINING = "training.json"
 DAMAGE = (
     OSError,
@@ -127,12 +132,15 @@ class Saver:
         if training.step == self.saved:
             return
         self.saved = training.step
-        weights = get_model_state_dict(self.model)
-        state = _optimizer_tensors(self.model, self.optimizers)
+        held = [
+            get_model_state_dict(self.model),
+            _optimizer_tensors(self.optimizers) | _latents(self.optimizers),
+            _multipliers(self.optimizers),
+        ]
         if self.pool is None:
-            self._write(training, weights, state)
+            self._write(training, *held)
             return
-        self.writing = self.pool.submit(self._write, training, _copied(weights), _copied(state))
+        self.writing = self.pool.submit(self._write, training, *map(_copied, held))
 
     def wait(self) -> None:
         """Return once everything is on the disk; raises InputError where it could not be."""
@@ -140,10 +148,16 @@ class Saver:
         if writing is not None:
             writing.result()
 
-    def _write(self, training: Training, weights: dict[str, Any], state: dict[str, Any]) -> None:
+    def _write(
+        self,
+        training: Training,
+        weights: dict[str, Any],
+        state: dict[str, Any],
+        multipliers: dict[str, Any],
+    ) -> None:
         temporary = self.folder / f".step-{training.step}.tmp"
         try:
-            self._write_whole(training, weights, state, temporary)
+            self._write_whole(training, weights, state, multipliers, temporary)
         except (OSError, dcp.CheckpointException, SafetensorError) as error:
             if self.parallel.is_first:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -157,18 +171,24 @@ class Saver:
         training: Training,
         weights: dict[str, Any],
         state: dict[str, Any],
+        multipliers: dict[str, Any],
         temporary: Path,
     ) -> None:
         final = self.folder / f"step-{training.step}"
         if self.parallel.is_first:
             shutil.rmtree(temporary, ignore_errors=True)
             (temporary / OPTIMIZER).mkdir(parents=True)
+            if multipliers:
+                (temporary / MULTIPLIERS).mkdir()
         self._barrier()
         self._write_tensors(weights, temporary, whole=True)
         self._write_tensors(state, temporary / OPTIMIZER, whole=False)
+        if multipliers:
+            self._write_tensors(multipliers, temporary / MULTIPLIERS, whole=True)
         self._barrier()
         if self.parallel.is_first:
-            shutil.rmtree(temporary / "sharded", ignore_errors=True)
+            for left in (temporary, temporary / MULTIPLIERS):
+                shutil.rmtree(left / "sharded", ignore_errors=True)
             self.model.config.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
             write_json(temporary / TRAINING, {"version": 1, **asdict(training)})
@@ -176,6 +196,8 @@ class Saver:
                 if file.is_file():
                     sync_file(file)
             sync_folder(temporary / OPTIMIZER)
+            if multipliers:
+                sync_folder(temporary / MULTIPLIERS)
             sync_folder(temporary)
             shutil.rmtree(final, ignore_errors=True)
             temporary.rename(final)
@@ -201,23 +223,6 @@ class Saver:
             distributed.barrier(self.group)
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    found = (path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name))
-    return sorted(found, key=step_of)
-
-
-def step_of(path: Path) -> int:
-    """The step of a checkpoint, by its name."""
-    return int(path.name.removeprefix("step-"))
-
-
-def latest_checkpoint(folder: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint and its step, None where there is none."""
-    found = checkpoints(folder)
-    return (found[-1], step_of(found[-1])) if found else None
-
-
 def load_checkpoint(
     path: Path, model: PreTrainedModel, optimizers: Optimizers, run: Mapping[str, Any]
 ) -> Training:
@@ -227,16 +232,20 @@ def load_checkpoint(
     """
     training = _read_training(path, run)
     weights = get_model_state_dict(model)
-    state = _optimizer_tensors(model, optimizers)
+    state, latents = _optimizer_tensors(optimizers), _latents(optimizers)
+    multipliers = _multipliers(optimizers)
     try:
         dcp.load(weights, storage_reader=HuggingFaceStorageReader(str(path)))
-        dcp.load(state, storage_reader=HuggingFaceStorageReader(str(path / OPTIMIZER)))
+        stepped = state | latents
+        dcp.load(stepped, storage_reader=HuggingFaceStorageReader(str(path / OPTIMIZER)))
+        if multipliers:
+            dcp.load(multipliers, storage_reader=HuggingFaceStorageReader(str(path / MULTIPLIERS)))
     except DAMAGE as error:
         raise InputError(_damaged(path, error)) from error
     set_model_state_dict(model, weights)
     for part, known in zip(optimizers.parts, _by_part(state), strict=True):
-        flat = get_optimizer_state_dict(model, part, options=FLAT)
-        set_optimizer_state_dict(model, part, {**flat, **known}, options=FLAT)
+        flat = get_optimizer_state_dict(optimizers.names, part, options=FLAT)
+        set_optimizer_state_dict(optimizers.names, part, {**flat, **known}, options=FLAT)
     return training
 
 
@@ -285,12 +294,24 @@ def _copied(state: dict[str, Any]) -> dict[str, Any]:
     return staged
 
 
-def _optimizer_tensors(model: PreTrainedModel, optimizers: Optimizers) -> dict[str, Any]:
+def _latents(optimizers: Optimizers) -> dict[str, Any]:
+    """What multipliers multiply, by the weight's name; loading fills it where it is."""
+    weights = optimizers.multiplied.items()
+    return {f"{LATENT}{name}": weight.latent.detach() for name, weight in weights}
+
+
+def _multipliers(optimizers: Optimizers) -> dict[str, Any]:
+    """The multipliers by name; loading fills them where they are."""
+    named = optimizers.multiplied.multipliers.items()
+    return {name: one.detach() for name, one in named}
+
+
+def _optimizer_tensors(optimizers: Optimizers) -> dict[str, Any]:
     """The tensors of all optimizers, named by their place and parameter."""
     return {
         f"{index}.{name}": value
         for index, part in enumerate(optimizers.parts)
-        for name, value in get_optimizer_state_dict(model, part, options=FLAT).items()
+        for name, value in get_optimizer_state_dict(optimizers.names, part, options=FLAT).items()
         if isinstance(value, torch.Tensor)
     }
 

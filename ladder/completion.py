@@ -75,4 +75,4 @@ def _options(command: Callable[..., None]) -> list[str]:
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         tyro.cli(command, args=["--help"])
-    return sorted(set(re.findall(r"^\W* (?:-\w, )?(--[\w-]+)", said.getvalue(), re.MULTILINE)))
+    return sorted(set(re.findall(r"^\W{2}(?:-\w, )?(--[\w-]+)", said.getvalue(), re.MULTILINE)))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from evaluation.files import InputError
+from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
 from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 from ladder.section import Name, Section
 from ladder.settings import (
@@ -26,17 +27,30 @@ from ladder.settings import (
 )
 from ladder.shapes import OLMO2_SHAPES, Shape, misfit
 
+if TYPE_CHECKING:
+    from ladder.plan import Rung
+
 CONFIG_FOLDERS = (
     Path(__file__).parent / "configs",
     Path(__file__).parent.parent / "configs",
 )
 """Where shipped configs lie: in an installed wheel, and in a checkout."""
 
-CORPORA = {"walks": WalksCorpus, "text": TextCorpus, "sampled": SampledCorpus}
+CORPORA = {
+    "walks": WalksCorpus,
+    "graph": GraphCorpus,
+    "ngram": NgramCorpus,
+    "text": TextCorpus,
+    "sampled": SampledCorpus,
+}
 """Sections of corpora by their kind."""
 
-AnyCorpus = WalksCorpus | TextCorpus | SampledCorpus
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
+
+
+RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=32)]
+"""A recipe's name, short enough to be a part of a rung's."""
 
 
 class Experiment(Section):
@@ -46,12 +60,18 @@ class Experiment(Section):
     """Names the runs folder, runs/NAME."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights and of the batches."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Seeds that every rung is trained with, in the place of `seed`; rungs are then named
+    190M-5xC-s1. Recipes share initial weights and batches seed by seed."""
     corpus: AnyCorpus = Field(discriminator="kind")
     model: Model
     ladder: Ladder
     targets: tuple[TargetModel, ...] = ()
     """Models to be predicted."""
     recipe: Recipe = Recipe()
+    recipes: dict[RecipeName, Recipe] = Field(default_factory=dict)
+    """Recipes to compare, by name: each is `recipe` with the fields that it names changed, and
+    trains a ladder and targets of its own, rungs named 190M-5xC-NAME."""
     execution: Execution = Execution()
     evaluation: Evaluation
     checkpoints: Checkpoints = Checkpoints()
@@ -59,8 +79,40 @@ class Experiment(Section):
     cluster: Cluster = Cluster()
     tracking: Tracking = Tracking()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_recipes(cls, document: Any) -> Any:
+        """Put `recipe` under every one of `recipes`."""
+        if not isinstance(document, dict) or not isinstance(document.get("recipes"), dict):
+            return document
+        base = document.get("recipe", {})
+        try:
+            Recipe.model_validate(base)
+        except ValidationError:
+            # What is wrong with the base is told once, not for every recipe.
+            return {**document, "recipes": {}}
+        base = base.model_dump() if isinstance(base, Recipe) else base
+        # `adamw:` with nothing behind it changes nothing.
+        changed = {k: _merged(base, own or {}) for k, own in document["recipes"].items()}
+        return {**document, "recipes": changed}
+
+    def of(self, rung: Rung) -> Experiment:
+        """The experiment that trains a rung: of that rung's recipe and seed alone."""
+        return self.only(rung.recipe, rung.seed)
+
+    def only(self, recipe: str, seed: int) -> Experiment:
+        """The experiment of one of the recipes, by name, or of the only one, and of one seed."""
+        own = self.recipes.get(recipe, self.recipe)
+        return self.model_copy(update={"recipe": own, "recipes": {}, "seed": seed, "seeds": ()})
+
     @model_validator(mode="after")
-    def _sizes_known(self) -> Experiment:
+    def _coherent(self) -> Experiment:
+        self._check_sizes()
+        self._check_heads()
+        self._check_recipes()
+        return self
+
+    def _check_sizes(self) -> None:
         base = (self.recipe.mup_base,) if self.recipe.mup_base else ()
         for size in (*self._sizes, *self.cluster.sizes, *base):
             if size not in self.model.sizes and size not in OLMO2_SHAPES:
@@ -68,10 +120,8 @@ class Experiment(Section):
                 raise ValueError(f"size {size!r} is not among model.sizes, nor one of {known}")
             if reason := misfit(self.model.shape(size), self.model.built_as):
                 raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
-        return self
 
-    @model_validator(mode="after")
-    def _heads_alike(self) -> Experiment:
+    def _check_heads(self) -> None:
         base = self.mup_base.summed_over if self.mup_base else {}
         for size in self._sizes if base else ():
             for kept, width in self.model.shape(size).summed_over.items():
@@ -80,7 +130,22 @@ class Experiment(Section):
                         f"recipe.parametrisation mup: {kept} of size {size} is {width}, of the "
                         f"base {base[kept]}; make them equal, and let the number of heads grow"
                     )
-        return self
+
+    def _check_recipes(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            doubled = next(s for s in self.seeds if self.seeds.count(s) > 1)
+            raise ValueError(f"seeds: {doubled} is given twice")
+        alike: dict[str, str] = {}
+        for name, recipe in self.recipes.items():
+            other = alike.setdefault(recipe.model_dump_json(), name)
+            if other != name:
+                raise ValueError(f"recipes: {other} and {name} are the same; change one")
+            one = self.only(name, self.seed)
+            try:
+                one._check_sizes()
+                one._check_heads()
+            except ValueError as error:
+                raise ValueError(f"recipes.{name}: {error}") from None
 
     @property
     def _sizes(self) -> tuple[str, ...]:
@@ -217,15 +282,28 @@ def _without_kind(location: tuple[int | str, ...]) -> tuple[str, tuple[int | str
 
 def _known_keys(location: tuple[int | str, ...], kind: str) -> list[str]:
     section: Any = Experiment
+    named = False  # Whether the next part is a name that the user chose.
     for part in location:
         if isinstance(part, int) or section is None:
             continue
         if section is Experiment and part == "corpus" and kind:
             section = CORPORA[kind]
             continue
+        if named:
+            named = False
+            continue
         field = section.model_fields.get(part)
         section = _section_of(field.annotation) if field is not None else section
+        named = field is not None and get_origin(field.annotation) is dict
     return list(section.model_fields)
+
+
+def _merged(base: Any, own: Any) -> Any:
+    """`base` with what `own` names in its place, sections merged."""
+    own = own.model_dump() if isinstance(own, Section) else own
+    if not isinstance(base, dict) or not isinstance(own, dict):
+        return own
+    return {**base, **{k: _merged(base.get(k), v) for k, v in own.items()}}
 
 
 def _section_of(annotation: Any) -> Any:

@@ -30,8 +30,8 @@ def build_model(
     """A model of the config's architecture with seeded initial weights, fp32, untied.
 
     `attention` is one of execution.attention; raises InputError where its package is missing, or
-    the architecture has no attention.
-    `factors`, by a parameter's name, are those of a parametrisation.
+    the architecture has no attention. `factors`, by a parameter's name, are those of a
+    parametrisation.
     """
     import torch
     from transformers import AutoModelForCausalLM

@@ -8,12 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from evaluation.files import InputError
+from ladder.multipliers import MultipliedWeights
 from ladder.mup import Factors
 from ladder.settings import Recipe
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import PreTrainedModel
 
 SCAN = (".A_log", ".D", ".dt_bias")
@@ -25,13 +27,22 @@ class Optimizers:
     """What steps together; every group has its learning rate as a multiple of the schedule's."""
 
     parts: tuple[torch.optim.Optimizer, ...]
+    names: nn.Module
+    """All that they change under the model's names: the model itself, or a holder of its other
+    parameters, the latents in the place of multiplied ones, and the multipliers."""
     weights: tuple[nn.Parameter, ...]
-    """All that they change, in the model's order."""
+    """What the clipped norm is of: all that they change but multipliers, in the model's order."""
+    multiplied: MultipliedWeights
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
+        self.multiplied.forget()
         for part in self.parts:
             part.zero_grad(set_to_none=True)
+
+    def take_gradients(self) -> None:
+        """After the last backward pass of a step: gradients of what is stepped from the model's."""
+        self.multiplied.pull()
 
     def set_learning_rate(self, rate: float) -> None:
         """Set the learning rate of every group."""
@@ -43,6 +54,7 @@ class Optimizers:
         """Change the weights."""
         for part in self.parts:
             part.step()
+        self.multiplied.merge()
 
 
 def build_optimizers(
@@ -52,24 +64,32 @@ def build_optimizers(
 
     Matrices decay, the input embedding does not, norms and biases if the recipe says so. Under
     muon AdamW keeps embedding, head, convolutions and vectors. `factors`, by a parameter's name,
-    are those of a parametrisation; 1 for those it does not name.
+    are those of a parametrisation; 1 for those it does not name. A multiplied weight's latent is
+    stepped in its place, and its multipliers by AdamW. Raises InputError where multipliers cannot
+    be placed.
     """
+    multiplied = MultipliedWeights(model, recipe.multipliers)
     embedding = model.get_input_embeddings().weight
     head = model.get_output_embeddings().weight
     adamw, muon = _Groups(), _Groups()
-    named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
-    weights = tuple(weight for _, weight in named)
-    for name, weight in named:
+    held: dict[str, nn.Parameter] = {}
+    for name, weight in model.named_parameters():
+        if not weight.requires_grad:
+            continue
         own = factors.get(name, Factors())
+        stepped = multiplied[name].latent if name in multiplied else weight
+        held[name] = stepped
         is_decayed_vector = recipe.decay_vectors and not name.endswith(SCAN)
         decays = weight is not embedding and (weight.ndim > 1 or is_decayed_vector)
         decay = recipe.weight_decay * own.weight_decay if decays else 0.0
         is_muons = weight.ndim == 2 and weight is not embedding and weight is not head
         if recipe.optimizer == "muon" and is_muons:
             scale = recipe.muon.learning_rate_scale * own.learning_rate
-            muon.add(weight, decay, scale)
+            muon.add(muon_takes(name, stepped), decay, scale)
         else:
-            adamw.add(weight, decay, own.learning_rate)
+            adamw.add(stepped, decay, own.learning_rate)
+    for one in multiplied.multipliers.values():
+        adamw.add(one, recipe.multipliers.weight_decay, recipe.multipliers.learning_rate_scale)
     parts: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(adamw.groups(), lr=0.0, betas=recipe.betas, eps=recipe.eps, fused=True)
     ]
@@ -83,7 +103,34 @@ def build_optimizers(
                 adjust_lr_fn=recipe.muon.adjust_lr_fn,
             )
         )
-    return Optimizers(tuple(parts), weights)
+    weights = tuple(held.values())
+    names = _module({**held, **multiplied.multipliers}) if multiplied else model
+    return Optimizers(tuple(parts), names, weights, multiplied)
+
+
+def muon_takes(name: str, weight: nn.Parameter) -> nn.Parameter:
+    """The weight, if Muon can step it: it makes matrices orthogonal. Raises InputError else."""
+    if weight.ndim != 2:
+        shape = " x ".join(map(str, weight.shape)) or "a single number"
+        raise InputError(
+            f"{name}: Muon on a vector or tensor, of shape {shape}; it makes matrices orthogonal, "
+            "leave all else to AdamW"
+        )
+    return weight
+
+
+def _module(named: Mapping[str, nn.Parameter]) -> nn.Module:
+    """A module of modules that has these parameters under these names, dots and all."""
+    root = nn.Module()
+    for name, weight in named.items():
+        *path, last = name.split(".")
+        at = root
+        for part in path:
+            if part not in at._modules:
+                at.add_module(part, nn.Module())
+            at = at.get_submodule(part)
+        at.register_parameter(last, weight)
+    return root
 
 
 class _Groups:

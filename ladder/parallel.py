@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,13 +76,21 @@ class Parallel:
         with quiet:
             yield
 
-    def clip(self, weights: Sequence[nn.Parameter], most: float) -> float:
-        """Clip the gradient of all ranks together; returns its l2 norm before."""
+    def clip(
+        self, weights: Sequence[nn.Parameter], most: float, along: Iterable[nn.Parameter] = ()
+    ) -> float:
+        """Clip the gradient of all ranks together; returns its l2 norm before.
+
+        Gradients of what goes `along` are scaled alike and do not count in the norm.
+        """
         norm = nn.utils.get_total_norm([w.grad for w in weights if w.grad is not None])
         whole = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         value = float(whole.item())
         if value > most:
             nn.utils.clip_grads_with_norm_(weights, most, norm)
+            more = [w.grad for w in along if w.grad is not None]
+            if more:
+                torch._foreach_mul_(more, most / (value + 1e-6))
         return value
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:

@@ -14,12 +14,15 @@ from evaluation.records import write_observations
 from ladder.config import Experiment
 from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
+from ladder.recipes_result import RecipesResult, write_recipes_report
 from ladder.report import Result, write_report
 from ladder.runs import RunsFolder
 from ladder.tracker import check_tracking
 from ladder.truth import check_truth
 from predict.audit import Audit, audit, targets_of
 from predict.chains import least_rungs
+from predict.compare import compare, measured_targets
+from predict.comparison import Comparison
 from predict.methods import get_method
 from predict.task_fit import Target
 from predict.two_stage import TwoStage, predictions_document
@@ -39,9 +42,11 @@ def check(config: Experiment, plan: Plan, workers: int | None = None) -> None:
     if workers is not None and workers < 1:
         raise InputError(f"--workers {workers}: must be at least 1")
     needed = least_rungs(get_method(config.predict.method).chains[0])
-    if len(plan.rungs) < needed:
+    # Another seed of a rung is no other place; recipes have the same ones.
+    places = len({rung.place for rung in plan.rungs})
+    if places < needed:
         raise InputError(
-            f"{config.name}: {len(plan.rungs)} rungs, and method {config.predict.method} needs "
+            f"{config.name}: {places} rungs, and method {config.predict.method} needs "
             f"{needed}; add sizes or multiples"
         )
 
@@ -50,15 +55,19 @@ def analyse(
     model: TwoStage,
     observations: pd.DataFrame,
     targets: Sequence[Target] = (),
-    entropy_rate: float | None = None,
+    known: tuple[str, float | None] = ("", None),
 ) -> Result:
-    """Fit, predict `targets` and every run of role target, and audit those that were measured."""
+    """Fit, predict `targets` and every run of role target, and audit those that were measured.
+
+    `known` names the held-out loss, and the loss that no model can fall below, where it is known.
+    """
     model.fit(observations)
     measured = targets_of(observations) if (observations["role"] == "target").any() else []
     names = {target.name for target in measured}
     wanted = [*measured, *(target for target in targets if target.name not in names)]
     checked = audit(model, observations) if measured else None
-    truth = None if entropy_rate is None else check_truth(model, checked, entropy_rate)
+    task, floor = known
+    truth = None if floor is None else check_truth(model, checked, task, floor)
     return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
@@ -66,19 +75,73 @@ def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
     """Write what follows from the runs that have finished; returns it."""
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
-    result = analyse(
-        TwoStage(config.predict.method),
-        observations,
-        plan.as_targets(),
-        open_corpus(config.corpus, runs.corpus).entropy_rate,
-    )
-    rows = (result.audit or Audit(())).frame()
-    write_text(runs.audit, rows.to_csv(index=False))
-    write_report(result, observations, f"task-ladder: {config.name}", runs.report)
+    model, known = TwoStage(config.predict.method), _known(config, runs)
+    result = analyse(model, observations, plan.as_targets(), known)
+    _write(result, observations, f"task-ladder: {config.name}", runs)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
     write_json(runs.predictions, {**document, "made_from": runs.digests(plan)})
     return result
+
+
+def analyse_recipes(config: Experiment, plan: Plan, runs: RunsFolder) -> RecipesResult:
+    """Write what follows from the runs of several recipes that have finished; returns it.
+
+    A ladder of each recipe is fitted by itself, then all are compared. InputError where no recipe
+    can be fitted yet.
+    """
+    observations = runs.gather(plan)
+    write_observations(observations, runs.observations)
+    known = _known(config, runs)
+    tables = {str(name): own for name, own in observations.groupby("recipe", sort=False)}
+    results: dict[str, Result] = {}
+    left_out = {name: "no run has finished" for name in plan.recipes if name not in tables}
+    for name, table in tables.items():
+        model = TwoStage(config.predict.method)
+        try:
+            result = analyse(model, table, plan.of_recipe(name).as_targets(), known)
+        except InputError as error:
+            left_out[name] = str(error)
+            continue
+        results[name], own = result, runs.recipe(name)
+        own.path.mkdir(parents=True, exist_ok=True)
+        _write(result, table, f"task-ladder: {config.name}, {name}", own)
+        write_json(own.predictions, predictions_document(model, result.predictions))
+    if not results:
+        raise InputError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
+    comparison = None
+    if len(results) > 1:
+        comparison = _compare(config, plan, {name: tables[name] for name in results})
+        write_json(runs.comparison, comparison.document())
+    found = RecipesResult(results, comparison, left_out)
+    write_text(runs.audit, found.audit().to_csv(index=False))
+    write_recipes_report(found, f"task-ladder: {config.name}", runs.report)
+    write_json(runs.predictions, {**found.document(), "made_from": runs.digests(plan)})
+    return found
+
+
+def _known(config: Experiment, runs: RunsFolder) -> tuple[str, float | None]:
+    """The held-out loss by name, and the one that no model can fall below, where it is known."""
+    corpus = open_corpus(config.corpus, runs.corpus)
+    return corpus.validation, corpus.floor(config.model.sequence_length)
+
+
+def _write(result: Result, observations: pd.DataFrame, title: str, runs: RunsFolder) -> None:
+    rows = (result.audit or Audit(())).frame()
+    write_text(runs.audit, rows.to_csv(index=False))
+    write_report(result, observations, title, runs.report)
+
+
+def _compare(config: Experiment, plan: Plan, tables: dict[str, pd.DataFrame]) -> Comparison:
+    """At the targets that were measured, as `ladder compare --by recipe`, then at the others."""
+    measured = any((own["role"] == "target").any() for own in tables.values())
+    targets = measured_targets(tables) if measured else []
+    known = {target.name for target in targets}
+    for planned in plan.targets:
+        if planned.place not in known:
+            known.add(planned.place)
+            targets.append(Target(planned.place, planned.params, planned.tokens))
+    return compare(tables, targets, lambda: TwoStage(config.predict.method))
 
 
 def train(
@@ -89,10 +152,13 @@ def train(
     watch: Callable[[RunsFolder, Plan], None] | None = None,
     engine: Literal["local", "here"] = "local",
 ) -> Trained:
-    """Train every run that has not finished, or those named: side by side, or in this process."""
+    """Train every run that has not finished, or those that match a pattern.
+
+    Side by side, or one after another in this process.
+    """
     plan, runs = make_plan(config), RunsFolder(path)
     check(config, plan, workers)
-    wanted = [plan.run(name) for name in rungs] if rungs else list(plan.runs)
+    wanted = plan.matching(rungs) if rungs else list(plan.runs)
     runs.prepare(config)
     pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
     # A rung that was named needs its trunk too, where that has not come so far.

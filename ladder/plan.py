@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from evaluation.files import InputError
@@ -49,6 +50,11 @@ class Rung:
     """The trunk's step after which it goes on."""
     branches: tuple[int, ...] = ()
     """Of a trunk: the steps after which others go on."""
+    recipe: str = ""
+    """Its recipe's name; empty where the config has one recipe."""
+    seed: int = 0
+    ending: str = ""
+    """What its name ends in for its recipe and seed (run_ending)."""
 
     @property
     def batch_tokens(self) -> int:
@@ -57,15 +63,20 @@ class Rung:
 
     @property
     def stream(self) -> str:
-        """What its initial weights and batches are drawn by: its name, or the trunk's."""
-        return self.trunk.name if self.trunk else self.name
+        """What draws its initial weights and batches: its place or the trunk's, for all recipes."""
+        return self.trunk.place if self.trunk else self.place
+
+    @property
+    def place(self) -> str:
+        """Its name without recipe and seed, which all recipes and seeds of a rung share."""
+        return self.name.removesuffix(self.ending)
 
     @property
     def share(self) -> float:
         """Share of its FLOPs that it costs, its trunk's left out."""
         return 1 - self.branch_step * self.batch_tokens / self.tokens
 
-    def observed(self, step: int, seed: int) -> dict[str, Any]:
+    def observed(self, step: int) -> dict[str, Any]:
         """What a row of observations says of the run after `step`."""
         tokens = step * self.batch_tokens
         return {
@@ -76,10 +87,15 @@ class Rung:
             "flops": float(self.flops_per_token) * tokens,
             "step": step,
             "final": step == self.steps,
-            "seed": seed,
+            **self.origin,
             "batch_tokens": self.batch_tokens,
             "params_total": self.params_total,
         }
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Its seed and, where the config has several, its recipe."""
+        return {**({"recipe": self.recipe} if self.recipe else {}), "seed": self.seed}
 
     def describe(self) -> dict[str, Any]:
         """The fields that `ladder plan --json` promises."""
@@ -99,6 +115,10 @@ PLAN_FIELDS = (
     "warmup_steps",
     "steps",
 )
+
+
+MOST_NAMES = 20
+"""Runs that an error names."""
 
 
 @dataclass(frozen=True)
@@ -126,41 +146,95 @@ class Plan:
 
     @property
     def share_of_target(self) -> dict[str, float]:
-        """The ladder's FLOPs as a share of each target's, both by 6ND."""
-        ladder = sum(r.flops_6nd * r.share for r in (*self.trunks, *self.rungs))
-        return {t.name: ladder / t.flops_6nd for t in self.targets}
+        """The FLOPs of a target's ladder, all its seeds, as a share of the target's by 6ND."""
+        ladders = dict.fromkeys((t.recipe for t in self.targets), 0.0)
+        for rung in (*self.trunks, *self.rungs):
+            if rung.recipe in ladders:
+                ladders[rung.recipe] += rung.flops_6nd * rung.share
+        return {t.name: ladders[t.recipe] / t.flops_6nd for t in self.targets}
+
+    @property
+    def recipes(self) -> tuple[str, ...]:
+        """The recipes' names, an empty one where the config has one recipe."""
+        return tuple(dict.fromkeys(rung.recipe for rung in self.rungs))
+
+    def of_recipe(self, name: str) -> Plan:
+        """What belongs to one of the recipes."""
+
+        def own(runs: Iterable[Rung]) -> tuple[Rung, ...]:
+            return tuple(run for run in runs if run.recipe == name)
+
+        return Plan(own(self.rungs), own(self.targets), own(self.trunks))
 
     def as_targets(self) -> list[Target]:
         """The targets as predict knows them."""
         return [Target(t.name, t.params, t.tokens) for t in self.targets]
+
+    def matching(self, patterns: Sequence[str]) -> list[Rung]:
+        """The runs whose names match a pattern; InputError for one that matches none."""
+        found: list[Rung] = []
+        for pattern in patterns:
+            own = [run for run in self.runs if fnmatchcase(run.name, pattern)]
+            found += own or [self.run(pattern)]
+        return list(dict.fromkeys(found))
 
     def run(self, name: str) -> Rung:
         """The run of that name; raises InputError with the names there are."""
         for rung in self.runs:
             if rung.name == name:
                 return rung
-        names = ", ".join(r.name for r in self.runs)
+        names = ", ".join(r.name for r in self.runs[:MOST_NAMES])
+        more = len(self.runs) - MOST_NAMES
+        names += f" and {more} more" if more > 0 else ""
         raise InputError(f"rung {name!r}: not trained by this config; there are {names}")
 
 
 def make_plan(config: Experiment) -> Plan:
     """All rungs and targets of an experiment; raises InputError where two share a name."""
-    parts = [_of_size(config, size) for size in config.ladder.sizes]
-    rungs = tuple(rung for _, branches in parts for rung in branches)
-    trunks = tuple(trunk for trunk, _ in parts if trunk is not None)
-    targets = tuple(_target(config, target) for target in config.targets)
+    rungs: list[Rung] = []
+    trunks: list[Rung] = []
+    targets: list[Rung] = []
+    seeds = config.seeds or (config.seed,)
+    for recipe_name in config.recipes or ("",):
+        for seed in seeds:
+            own = config.only(recipe_name, seed)
+            ending = run_ending(recipe_name, seed if config.seeds else None)
+            for size in config.ladder.sizes:
+                trunk, branches = _of_size(own, size)
+                trunks += [_named(trunk, recipe_name, ending)] if trunk else []
+                rungs += [_named(rung, recipe_name, ending) for rung in branches]
+            # What is not trained has no seed.
+            targets += [
+                _named(_target(own, t), recipe_name, ending if t.train else run_ending(recipe_name))
+                for t in config.targets
+                if t.train or seed == seeds[0]
+            ]
     seen: set[str] = set()
     for rung in (*trunks, *rungs, *targets):
         if rung.name in seen:
             raise InputError(f"{rung.name}: planned twice; keep one of ladder and targets")
         seen.add(rung.name)
-    return Plan(rungs, targets, trunks)
+    return Plan(tuple(rungs), tuple(targets), tuple(trunks))
+
+
+def run_ending(recipe_name: str, seed: int | None = None) -> str:
+    """What a run's name ends in, behind its place: `-muon-s1`."""
+    return (f"-{recipe_name}" if recipe_name else "") + ("" if seed is None else f"-s{seed}")
+
+
+def _named(rung: Rung, recipe_name: str, ending: str) -> Rung:
+    trunk = None if rung.trunk is None else _named(rung.trunk, recipe_name, ending)
+    name = rung.name + ending
+    return replace(rung, name=name, ending=ending, recipe=recipe_name, trunk=trunk)
 
 
 def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
     """A size's rungs, and under wsd the trunk that they branch from."""
-    multiples = config.ladder.multiples
-    rungs = [_rung(config, size, multiple, "ladder", True, multiples) for multiple in multiples]
+    ladder = config.ladder
+    asked = [(f"{size}-{m:g}xC", _tokens(config, size, m)) for m in ladder.multiples]
+    asked += [(f"{size}-{short_count(tokens)}t", tokens) for tokens in ladder.tokens]
+    every = [tokens for _, tokens in asked]
+    rungs = [_rung(config, size, name, tokens, "ladder", True, every) for name, tokens in asked]
     if config.recipe.schedule != "wsd" or len(rungs) == 1:
         return None, rungs
     begins = [
@@ -189,8 +263,9 @@ def _of_size(config: Experiment, size: str) -> tuple[Rung | None, list[Rung]]:
 
 def _target(config: Experiment, target: TargetModel) -> Rung:
     """A target: as a rung, but for what it brings of its own."""
-    rung = _rung(config, target.size, target.multiple or 1.0, "target", target.train)
-    tokens = target.tokens or rung.tokens
+    tokens = target.tokens or _tokens(config, target.size, target.multiple or 1.0)
+    name = target.name or f"{target.size}-{target.multiple:g}xC"
+    rung = _rung(config, target.size, name, tokens, "target", target.train)
     sequences = target.batch_sequences or _sequences(config, rung.params, tokens)
     steps = recipe.steps(tokens, sequences * rung.sequence_length)
     warmup = target.warmup_steps
@@ -198,10 +273,6 @@ def _target(config: Experiment, target: TargetModel) -> Rung:
         warmup = _warmup(config, rung.params, sequences * rung.sequence_length, steps)
     return replace(
         rung,
-        name=target.name or rung.name,
-        tokens=tokens,
-        flops=float(rung.flops_per_token * tokens),
-        flops_6nd=6.0 * rung.params * tokens,
         batch_sequences=sequences,
         learning_rate=target.learning_rate or rung.learning_rate,
         warmup_steps=warmup,
@@ -209,7 +280,24 @@ def _target(config: Experiment, target: TargetModel) -> Rung:
     )
 
 
+def short_count(count: int) -> str:
+    """A count as a run's name has it: 10M, 1.5M, 300K, 999."""
+    for unit, letter in ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K")):
+        if count >= unit:
+            return f"{count / unit:.15g}{letter}"
+    return str(count)
+
+
+def _tokens(config: Experiment, size: str, multiple: float) -> int:
+    """Tokens of a multiple of Chinchilla-optimal."""
+    shape, vocabulary = config.model.shape(size), config.corpus.vocabulary_size
+    params = count_params(shape, vocabulary, config.model.built_as)
+    return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
+
+
 def _sequences(config: Experiment, params: int, tokens: int) -> int:
+    if config.recipe.batch_sequences is not None:
+        return config.recipe.batch_sequences
     if config.recipe.batch_rule == "params":
         return recipe.batch_sequences_by_params(
             params, config.model.sequence_length, config.recipe.batch_divisor
@@ -235,32 +323,29 @@ def learning_rate(config: Experiment, shape: Shape) -> float:
 def _rung(
     config: Experiment,
     size: str,
-    multiple: float,
+    name: str,
+    tokens: int,
     role: str,
     train: bool,
-    multiples: Sequence[float] = (),
+    every: Sequence[int] = (),
 ) -> Rung:
-    """A run of a size; `multiples` are those of the rungs that it shares a trunk with under wsd."""
+    """A run of a size; `every` are the tokens of the rungs it shares a trunk with under wsd."""
     model, vocabulary = config.model, config.corpus.vocabulary_size
     shape = model.shape(size)
     params = count_params(shape, vocabulary, model.built_as)
-
-    def tokens_of(multiple: float) -> int:
-        return recipe.chinchilla_tokens(params, multiple, config.ladder.tokens_per_param)
-
-    tokens = shortest = longest = tokens_of(multiple)
+    shortest = longest = tokens
     if tokens < model.sequence_length:
         raise InputError(
-            f"{size}-{multiple:g}xC: {tokens} tokens are less than one sequence of "
-            f"{model.sequence_length}; raise the multiple or tokens_per_param"
+            f"{name}: {tokens} tokens are less than one sequence of {model.sequence_length}; raise "
+            f"the {'tokens' if config.ladder.tokens else 'multiple or tokens_per_param'}"
         )
-    if config.recipe.schedule == "wsd" and multiples:
-        shortest, longest = tokens_of(min(multiples)), tokens_of(max(multiples))
+    if config.recipe.schedule == "wsd" and every:
+        shortest, longest = min(every), max(every)
     sequences = _sequences(config, params, recipe.trunk_tokens(shortest, longest))
     batch_tokens = sequences * model.sequence_length
     per_token = flops_per_token(shape, vocabulary, model.sequence_length, model.built_as)
     return Rung(
-        name=f"{size}-{multiple:g}xC",
+        name=name,
         role=role,
         train=train,
         size=size,
@@ -278,4 +363,5 @@ def _rung(
         warmup_steps=_warmup(config, params, batch_tokens, recipe.steps(shortest, batch_tokens)),
         steps=recipe.steps(tokens, batch_tokens),
         schedule=config.recipe.schedule,
+        seed=config.seed,
     )

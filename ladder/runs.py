@@ -111,7 +111,7 @@ class RungFolder:
         with path.open("r+") as handle:
             return not _try_lock(handle.fileno())
 
-    def write_manifest(self, rung: Rung, config: Experiment, state: str, **more: Any) -> None:
+    def write_manifest(self, rung: Rung, state: str, **more: Any) -> None:
         """Write what was run: the rung, seed, state, and every set of versions that had a hand."""
         versions = self._read_manifest().get("versions", [])
         now = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
@@ -121,7 +121,7 @@ class RungFolder:
             "version": 1,
             "state": state,
             "role": rung.role,
-            "seed": config.seed,
+            **rung.origin,
             "rung": {**rung.describe(), "shape": rung.shape.model_dump()},
             "versions": versions,
             **more,
@@ -200,6 +200,11 @@ class RunsFolder:
         self.predictions = path / "predictions.json"
         self.audit = path / "audit.csv"
         self.report = path / "report.html"
+        self.comparison = path / "comparison.json"
+
+    def recipe(self, name: str) -> RunsFolder:
+        """Where what follows from one of several recipes is written."""
+        return RunsFolder(self.path / "recipes" / name)
 
     @property
     def task_files(self) -> list[Path]:
@@ -292,9 +297,12 @@ class RunsFolder:
     def digests(self, plan: Plan) -> dict[str, str]:
         """SHA-256 of the finished runs' scores and of what was made from them, by path."""
         scores = [self.rung(r.name).scores for r in plan.runs if self.rung(r.name).finished]
+        made = [self.observations, self.audit, self.report]
+        for own in map(self.recipe, filter(None, plan.recipes)):
+            made += [own.predictions, own.audit, own.report]
         return {
             str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (*scores, self.observations, self.audit, self.report)
+            for path in (*scores, *made, self.comparison)
             if path.is_file()
         }
 

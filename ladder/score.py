@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.nn import functional
 
 from evaluation.encoding import EncodedTask
@@ -69,6 +70,19 @@ class ModelScorer:
         with torch.inference_mode():
             logits = self.model(input_ids=self._ids(tokens)).logits
             return np.asarray(torch.log_softmax(logits.double(), dim=-1).cpu().numpy())
+
+    def log_probabilities_of(
+        self, tokens: Tokens, positions: NDArray[np.int64], nodes: NDArray[np.int64]
+    ) -> Array:
+        """Log-probabilities (K,), nats, that these nodes (K,) follow tokens (B, T).
+
+        `positions` (K,) count through the tokens, row by row.
+        """
+        with torch.inference_mode():
+            logits = self.model(input_ids=self._ids(tokens)).logits.flatten(0, 1).double()
+            log_z = logits.logsumexp(dim=-1)  # (B T)
+            rows, columns = self._ids(positions), self._ids(nodes)
+            return np.asarray((logits[rows, columns] - log_z[rows]).cpu().numpy())
 
     def nats(self, tokens: Tokens) -> Array:
         """Loss (B, T - 1), nats, of every token (B, T) but the first of each row."""

@@ -82,7 +82,7 @@ def evaluate_checkpoint(checkpoint: Checkpoint, loaded: LoadedModel) -> list[dic
 
     config, rung = checkpoint.config, checkpoint.rung
     tasks = [loaded.encode(read_task(path)) for path in checkpoint.folder.task_files]
-    base = rung.observed(checkpoint.step, config.seed)
+    base = rung.observed(checkpoint.step)
     corpus = open_corpus(config.corpus, checkpoint.folder.corpus)
     return score_rung(base, corpus, rung.sequence_length, loaded.model, tasks, None)
 
@@ -96,7 +96,7 @@ def rescore_runs(
     for rung in runs.rungs:
         folder = runs.folder.rung(rung.name)
         results = rescore(selection, texts, folder.store(rung.steps, dtype))
-        found += _join(folder, rung, runs.config.seed, results.rows())
+        found += _join(folder, rung, results.rows())
     return found
 
 
@@ -121,7 +121,7 @@ def evaluate_runs(
         shown = _prefixed(watch, rung.name)
         results = score_model(_from(load, path), selection, texts, store, shown, ranks)
         if ranks.rank == 0:
-            found += _join(folder, rung, runs.config.seed, results.rows())
+            found += _join(folder, rung, results.rows())
     return found
 
 
@@ -153,11 +153,9 @@ def _final(folder: RungFolder) -> pd.DataFrame:
     return table[table["final"]]
 
 
-def _join(
-    folder: RungFolder, rung: Rung, seed: int, rows: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def _join(folder: RungFolder, rung: Rung, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Put rows into a rung's scores, in the place of those of the same tasks; returns them."""
-    base = rung.observed(rung.steps, seed)
+    base = rung.observed(rung.steps)
     with folder.lock():
         table = read_observations(folder.scores)
         whole = [{**base, **row} for row in rows]

@@ -53,7 +53,6 @@ class Scores:
 
         Raises InputError where some are lost.
         """
-        self.seed = config.seed
         self.rung = rung
         self.folder = folder
         self.corpus = corpus
@@ -87,7 +86,7 @@ class Scores:
                 raise stopping.Stopped(f"{self.rung.name}: saved after step {step}")
 
         self.rows += score_rung(
-            self.rung.observed(step, self.seed),
+            self.rung.observed(step),
             self.corpus,
             self.rung.sequence_length,
             self.model.eval(),

@@ -107,10 +107,19 @@ class Ladder(Section):
 
     sizes: tuple[Name, ...] = Field(min_length=1)
     """Names of the sizes to train."""
-    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = Field(min_length=1)
+    multiples: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
     """Tokens as multiples of Chinchilla-optimal, 1xC = tokens_per_param x N."""
+    tokens: tuple[Annotated[int, Field(ge=1, le=10**18)], ...] = ()
+    """Or tokens, the same for every size: a grid, for laws of N at fixed D and of D at fixed N.
+    Rungs are then named SIZE-TOKENSt, `3K-10Mt`."""
     tokens_per_param: float = Field(20, ge=1e-3, le=1e6)
     """Tokens per parameter at 1xC (arXiv 2412.04403, section 2)."""
+
+    @model_validator(mode="after")
+    def _tokens_told(self) -> Ladder:
+        if bool(self.multiples) == bool(self.tokens):
+            raise ValueError("give either multiples or tokens, at least one of them")
+        return self
 
 
 class TargetModel(Section):
@@ -156,11 +165,37 @@ class Muon(Section):
     (arXiv 2502.16982)."""
 
 
+class Multipliers(Section):
+    """Learnable multipliers of weights, r_i W_ij c_j or s W (arXiv 2601.04890); they start at 1.
+
+    The optimizer keeps W beside the model, which takes one more copy of the multiplied weights.
+    """
+
+    kind: Literal["none", "scalar", "row", "column", "both"] = "none"
+    """scalar: one number a matrix; row: one for each output; column: one for each input; both: row
+    and column."""
+    placement: Literal["all", "non_redundant"] = "all"
+    """all: every linear layer of the blocks and the input embedding, never the output head, whose
+    row multipliers hurt (appendix C); non_redundant: only what no neighbour could take over
+    (ladder.placement.NON_REDUNDANT). A kind takes of it what is its own; scalar the matrices that
+    have any."""
+    embedding: bool = True
+    """Whether the input embedding has them, row and column; one that is tied to the head cannot."""
+    learning_rate_scale: float = Field(1.0, gt=0)
+    """Their learning rate as a multiple of the recipe's, whatever the parametrisation."""
+    weight_decay: float = Field(0.002, ge=0)
+    """Their decay, towards 0; it holds still what symmetries leave free (the paper's value). Their
+    gradients do not count in the norm that is clipped, as in the paper, and are scaled by the same
+    factor as all others, so that a step keeps its direction; the paper leaves that open."""
+
+
 class Recipe(Section):
     """How a rung is trained."""
 
     batch_rule: Literal["tokens", "params"] = "tokens"
     """tokens: ladder.recipe.batch_sequences; params: ladder.recipe.batch_sequences_by_params."""
+    batch_sequences: int | None = Field(None, ge=1)
+    """Batch in sequences of every run, in the place of the rule's."""
     batch_divisor: float = Field(60, ge=1e-3, le=1e9)
     """tokens: batch in sequences = sqrt(tokens) / this; params: it is a multiple of this."""
     learning_rate_rule: Literal["width", "params"] = "width"
@@ -198,6 +233,7 @@ class Recipe(Section):
     """Whether norms and biases decay too, as in the published ladder."""
     gradient_clip: float = Field(1.0, gt=0)
     """Largest l2 norm of the gradient."""
+    multipliers: Multipliers = Multipliers()
     z_loss: float = Field(0.0, ge=0)
     """Weight of the squared log of the softmax's denominator in the loss; OLMo-2 has 1e-5."""
     train_norms: bool = True

@@ -154,7 +154,7 @@ def scripts(
 
     A rung that is named brings its trunk along, where that has not come so far.
     """
-    rungs = [plan.run(name) for name in names] if names else list(plan.runs)
+    rungs = plan.matching(names) if names else list(plan.runs)
     rungs += [rung.trunk for rung in rungs if rung.trunk and not runs.has_trunk(rung)]
     order = sorted(dict.fromkeys(rungs), key=lambda rung: (not rung.branches, -rung.flops))
     texts = {rung.name: rung_script(config, rung, runs) for rung in order}

@@ -30,7 +30,7 @@ class Stepped:
     loss: float
     """Mean cross-entropy of the global batch, nats per token, without the z-loss."""
     gradient_norm: float
-    """l2 norm before clipping."""
+    """l2 norm before clipping, that of multipliers left out."""
 
 
 class LossModel(nn.Module):  # type: ignore[misc]
@@ -100,7 +100,10 @@ def optimizer_step(
             # Ranks average their gradients; each has the sum over its own tokens.
             (loss * (parallel.world / whole if counts else 0.0)).backward()
         total += nats.double() * counts
-    norm = parallel.clip(optimizers.weights, recipe.gradient_clip)
+    optimizers.take_gradients()
+    norm = parallel.clip(
+        optimizers.weights, recipe.gradient_clip, optimizers.multiplied.multipliers.values()
+    )
     mean = parallel.sum(total).item() / whole
     if not math.isfinite(mean) or not math.isfinite(norm):
         raise FloatingPointError(

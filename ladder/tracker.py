@@ -108,7 +108,7 @@ class WeightsAndBiases:
                 id=_run_id(folder.path / "wandb_id"),
                 resume="allow",
                 dir=folder.path,
-                config={"role": rung.role, "seed": config.seed, **rung.describe()},
+                config={"role": rung.role, **rung.origin, **rung.describe()},
                 settings=wandb.Settings(console="off", silent=True, finish_timeout=UPLOAD_SECONDS),
             )
         except (wandb.Error, OSError) as error:

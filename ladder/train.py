@@ -14,7 +14,7 @@ from evaluation.files import InputError, write_text
 from evaluation.models import LoadedModel, check_kernels
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
-from ladder.checkpoint import Saver, Training, latest_checkpoint, load_checkpoint
+from ladder.checkpoint import Saver, Training, load_checkpoint
 from ladder.config import Experiment
 from ladder.corpora import Corpus, open_corpus
 from ladder.meter import Meter
@@ -24,6 +24,7 @@ from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
+from ladder.saved import latest_checkpoint
 from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
 from ladder.tracker import open_tracker
@@ -44,7 +45,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     Under torchrun all ranks call it together, and the first writes. What a rung becomes is a
     function of config and rung; on one CPU process to the last bit, however often it was killed.
     """
-    folder = runs.rung(rung.name)
+    config, folder = config.of(rung), runs.rung(rung.name)
     # The first rank alone holds the lock, for all of them.
     with (
         joined(config.execution) as parallel,
@@ -53,7 +54,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
         parallel.barrier()
         if folder.finished:
             return
-        _manifest(parallel, folder, rung, config, "running")
+        _manifest(parallel, folder, rung, "running")
         if parallel.is_first:
             write_text(folder.path / "config.yaml", runs.config.read_text(encoding="utf-8"))
         try:
@@ -64,9 +65,9 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             reason = f"{kind}{error}"
             # On a full disk this fails too; the error that led here is what to tell.
             with suppress(OSError):
-                _manifest(parallel, folder, rung, config, "failed", error=reason)
+                _manifest(parallel, folder, rung, "failed", error=reason)
             raise
-        _manifest(parallel, folder, rung, config, "finished")
+        _manifest(parallel, folder, rung, "finished")
         parallel.barrier()
 
 
@@ -75,11 +76,9 @@ def run_seed(seed: int, name: str) -> int:
     return crc32(f"{seed} {name}".encode())
 
 
-def _manifest(
-    parallel: Parallel, folder: RungFolder, rung: Rung, config: Experiment, state: str, **more: Any
-) -> None:
+def _manifest(parallel: Parallel, folder: RungFolder, rung: Rung, state: str, **more: Any) -> None:
     if parallel.is_first:
-        folder.write_manifest(rung, config, state, **more)
+        folder.write_manifest(rung, state, **more)
 
 
 @contextmanager

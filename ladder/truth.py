@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ladder.corpora.settings import WALKS_VALIDATION
 from predict.audit import Audit
 from predict.two_stage import TwoStage
 
@@ -14,6 +13,7 @@ class TruthCheck:
     """Fitted irreducible loss and predicted excess beside the truth, nats per token."""
 
     entropy_rate: float
+    """Of the sequences that the loss is measured on (ladder.corpora, floor)."""
     fitted: float
     """E of step 1 on the held-out loss."""
     loss_range: float
@@ -48,13 +48,15 @@ class TruthCheck:
         return lines
 
 
-def check_truth(model: TwoStage, audit: Audit | None, entropy_rate: float) -> TruthCheck | None:
-    """Compare the fit of the held-out loss with the truth; None where it was not fitted."""
-    fitted = model.fits_.get(WALKS_VALIDATION)
+def check_truth(
+    model: TwoStage, audit: Audit | None, task: str, entropy_rate: float
+) -> TruthCheck | None:
+    """Compare the fit of the held-out loss `task` with the truth; None where it was not fitted."""
+    fitted = model.fits_.get(task)
     if fitted is None or "E" not in fitted.step1.parameters:
         return None
     losses = [rung.loss for rung in fitted.rungs]
-    rows = [r for r in audit.rows if r.prediction.task == WALKS_VALIDATION] if audit else []
+    rows = [r for r in audit.rows if r.prediction.task == task] if audit else []
     return TruthCheck(
         entropy_rate=entropy_rate,
         fitted=fitted.step1.parameters["E"],

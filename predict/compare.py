@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.audit import actual_of
+from predict.audit import actual_of, targets_of
 from predict.comparison import Comparison, PairRow, ParameterRow, ScoreRow, decide
 from predict.gaps import LAWS, NEAR, TaskGap, task_gap
 from predict.numbers import levels
@@ -23,21 +24,25 @@ def compare(
     recipes: Mapping[str, pd.DataFrame],
     targets: Sequence[Target],
     make: Callable[[], TwoStage] = TwoStage,
+    against: str | None = None,
 ) -> Comparison:
     """Compare recipes, by name, at targets; `make` gives each its predictor, yet to be fitted.
 
-    Raises InputError for fewer than two recipes, no target, a recipe whose rungs are of one size,
-    a task in different units, no common task, or a step-1 law that is not one of LAWS.
+    All pairs are told of, or, as second ones, those with the recipe `against`. Raises InputError
+    for fewer than two recipes, no target, a recipe whose rungs are of one size, a task in different
+    units, no common task, or a step-1 law that is not one of LAWS.
     """
     if len(recipes) < 2:
         raise InputError(
             f"one set of rungs, {', '.join(recipes) or 'none'}: a comparison needs two or more"
         )
+    if against is not None and against not in recipes:
+        raise InputError(f"--against {against}: no such recipe; there are {', '.join(recipes)}")
     if not targets:
         raise InputError("no target to compare at; name one with --target NAME:PARAMS:TOKENS")
     models = {name: _fitted(name, table, make()) for name, table in recipes.items()}
     tasks, left_out = _common_tasks(models)
-    names = list(models)
+    names = sorted(models, key=lambda name: name == against)
     scores: list[ScoreRow] = []
     pairs: list[PairRow] = []
     parameters: list[ParameterRow] = []
@@ -51,14 +56,13 @@ def compare(
         actual = {n: _actual(recipes[n], models[n], target, tasks) for n in names}
         scores += _scores(models, tasks, target, gaps, actual)
         for pair, found in gaps.items():
-            pairs += pair_rows(models, pair, found, target, actual)
-        if target is targets[0]:
-            parameters += [
-                row for pair, found in gaps.items() for row in parameter_rows(models, pair, found)
-            ]
+            if against in (None, pair[1]):
+                pairs += pair_rows(models, pair, found, target, actual)
+                if target is targets[0]:
+                    parameters += parameter_rows(models, pair, found)
     return Comparison(
         method=models[names[0]].method.name,
-        recipes=tuple(names),
+        recipes=tuple(models),
         scores=tuple(scores),
         pairs=tuple(pairs),
         parameters=tuple(parameters),
@@ -66,6 +70,39 @@ def compare(
         left_out=left_out,
         warnings=tuple(_warnings(models, tasks)),
     )
+
+
+def measured_targets(recipes: Mapping[str, pd.DataFrame]) -> list[Target]:
+    """The runs of role target, those of the same params and tokens once; InputError for none.
+
+    One of a config's recipes and seeds is named without these.
+    """
+    found: list[Target] = []
+    for table in recipes.values():
+        if not (table["role"] == "target").any():
+            continue
+        for new in targets_of(table):
+            if all(
+                abs(new.params / old.params - 1) > NEAR or abs(new.tokens / old.tokens - 1) > NEAR
+                for old in found
+            ):
+                found.append(replace(new, name=_place(table, new.name)))
+    if not found:
+        raise InputError(
+            "no run has the role target; name one to compare at with --target NAME:PARAMS:TOKENS"
+        )
+    return found
+
+
+def _place(table: pd.DataFrame, run: str) -> str:
+    """A run's name without the recipe and the seed that it ends in."""
+    first = table[table["run"] == run].iloc[0]
+    recipe, seed = (f"-{first[c]}" if c in first else "" for c in ("recipe", "seed"))
+    seed = seed.replace("-", "-s")
+    for ending in filter(None, (recipe + seed, recipe, seed)):
+        if run.endswith(ending) and run != ending:
+            return run.removesuffix(ending)
+    return run
 
 
 def _fitted(name: str, table: pd.DataFrame, model: TwoStage) -> TwoStage:
@@ -120,7 +157,10 @@ def _warnings(models: Mapping[str, TwoStage], tasks: Sequence[str]) -> list[str]
 def _actual(
     table: pd.DataFrame, model: TwoStage, target: Target, tasks: Sequence[str]
 ) -> dict[str, tuple[float, float | None]]:
-    """What a run of the target's params and tokens scored, of those that were not fitted."""
+    """What a run of the target's params and tokens scored, of those that were not fitted.
+
+    Of several of role target, such as seeds, it is the mean; of several others nothing is said.
+    """
     fitted = {r.run for f in model.fits_.values() for r in f.rungs}
     rows = table[finished(table) & ~table["run"].isin(fitted) & (table["tokens"] > 0)]
     rows = rows[rows[model.feature].notna()]
@@ -130,11 +170,19 @@ def _actual(
     near = (np.abs(np.log(rows["params"] / target.params)) < NEAR) & (
         np.abs(np.log(ends / target.tokens)) < NEAR
     )
-    return {
-        task: actual_of(part, model.feature)
-        for task in tasks
-        if len(part := rows[near & (rows["task"] == task)]) and part["run"].nunique() == 1
-    }
+    rows = rows[near]
+    if rows["run"].nunique() > 1:
+        rows = rows[rows["role"] == "target"]
+    found = {}
+    for task in tasks:
+        own = rows[rows["task"] == task].groupby("run", sort=False)
+        scored = [actual_of(part, model.feature) for _, part in own]
+        if scored:
+            losses, accuracies = zip(*scored, strict=True)
+            known = [value for value in accuracies if value is not None]
+            accuracy = float(np.mean(known)) if len(known) == len(scored) else None
+            found[task] = float(np.mean(losses)), accuracy
+    return found
 
 
 def _scores(

@@ -26,7 +26,7 @@ class Difference:
     probability_of_recipe: float
     """The same without the noise of the two runs, as means over many seeds would show it."""
     actual: float | None
-    """Measured minus measured, where both tables hold the target."""
+    """Measured minus measured, where both tables hold the target; means of its seeds."""
 
     @property
     def called(self) -> float:

@@ -183,6 +183,7 @@ class _Rungs:
     measured: Array
     count: Array
     within: float
+    freedom: float
     side: Array
     rung: NDArray[np.intp]
 
@@ -193,6 +194,7 @@ class _Rungs:
             left,
             self.count,
             self.within,
+            self.freedom,
             self.side,
             self.rung,
             basis[:-1],
@@ -205,12 +207,12 @@ class _Rungs:
 def _rungs(fits: Sequence[TaskFit], accuracy: bool) -> _Rungs:
     """The log losses of every rung, or the accuracies of those that have one."""
     runs = [
-        (r.params, r.tokens, sign, r.accuracy if accuracy else np.log(r.loss))
+        (r.params, r.tokens, sign, r.accuracy if accuracy else np.log(r.loss), _number(r.seed))
         for fitted, sign in zip(fits, (1.0, -1.0), strict=True)
         for r in fitted.rungs
         if not accuracy or r.accuracy is not None
     ]
-    params, tokens, side, measured = np.array(runs, dtype=float).T
+    params, tokens, side, measured, seed = np.array(runs, dtype=float).T
     place = np.log(np.c_[params, tokens])
     near = (np.abs(place[:, None] - place) < NEAR).all(axis=-1)
     rung = near.argmax(axis=-1)
@@ -218,14 +220,40 @@ def _rungs(fits: Sequence[TaskFit], accuracy: bool) -> _Rungs:
     which = which.ravel()
     count = np.bincount(which).astype(float)
     mean = np.bincount(which, measured) / count
+    scatter = [_scatter(*(x[rung == r] for x in (measured, side, seed))) for r in set(rung)]
+    within, freedom = np.sum(scatter, axis=0)
     return _Rungs(
         params[first],
         tokens[first],
         mean,
         count,
-        float(((measured - mean[which]) ** 2).sum()),
+        float(within),
+        float(freedom),
         side[first],
         rung[first],
+    )
+
+
+def _number(seed: int | None) -> float:
+    return float("nan") if seed is None else seed
+
+
+def _scatter(measured: Array, side: Array, seed: Array) -> tuple[float, float]:
+    """`within` and `freedom` (predict.paired) of one rung's runs.
+
+    Recipes that were trained with the same seeds share initial weights and batches, and with them
+    most of what a seed does to the loss: their differences, seed by seed, tell the noise of a gap.
+    """
+    one, two = (np.flatnonzero(side == sign) for sign in (1.0, -1.0))
+    one, two = one[np.argsort(seed[one])], two[np.argsort(seed[two])]
+    names = seed[one]
+    if len(one) > 1 and np.array_equal(names, seed[two]) and len(set(names)) == len(names):
+        apart = measured[one] - measured[two]
+        return float(((apart - apart.mean()) ** 2).sum() / 2), len(apart) - 1.0
+    parts = [measured[own] for own in (one, two) if len(own)]
+    return (
+        sum(float(((part - part.mean()) ** 2).sum()) for part in parts),
+        sum(len(part) - 1.0 for part in parts),
     )
 
 

@@ -28,7 +28,10 @@ class Runs:
     count: Array
     """(n,) how many runs that are."""
     within: float
-    """Sum of the runs' squared distances to those means."""
+    """Sum of the runs' squared distances to those means, or half that of the differences between
+    runs of the same seed to their means, where both recipes have the same seeds of a rung."""
+    freedom: float
+    """Degrees of freedom of `within`."""
     side: Array
     """(n,) +1 for the first recipe's, -1 for the second's."""
     rung: NDArray[np.intp]
@@ -118,8 +121,7 @@ def posterior(runs: Runs, places: Places, scales: Array, noises: Array = NOISES)
     seen, carried = solved[..., 0], solved[..., 1:]
     likelihood = -0.5 * (seen**2).sum(-1) - np.log(np.einsum("gii->gi", root)).sum(-1)
     # Runs of one rung, seeds apart, say what the noise is whatever the curve.
-    freedom = float((runs.count - 1).sum())
-    likelihood = likelihood - runs.within / grid[:, 1] ** 2 - freedom * np.log(grid[:, 1])
+    likelihood = likelihood - runs.within / grid[:, 1] ** 2 - runs.freedom * np.log(grid[:, 1])
     weights = np.exp(likelihood - likelihood.max())
     before = places.covariance + scale**2 * (places.basis @ places.basis.T)
     return Gap(

@@ -30,6 +30,8 @@ class RungPoint:
     accuracy_sd: float | None = None
     chance: float | None = None
     """Accuracy of guessing; None where the table has none."""
+    seed: int | None = None
+    """Training seed; None where the table has none."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
     kept = np.isfinite(values)
     chance = _mean(rows["chance"].to_numpy(dtype=float)) if "chance" in rows else None
     runs = rows["run"].to_numpy()[kept]
+    seeds = rows["seed"].to_numpy()[kept] if "seed" in rows else None
     values, accuracy = values[kept], accuracy[kept]
     params = rows["params"].to_numpy(dtype=float)[kept]
     tokens = rows["tokens"].to_numpy(dtype=float)[kept]
@@ -71,6 +74,7 @@ def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
                 loss_sd=_sd(values[first:stop]),
                 accuracy_sd=_sd(accuracy[first:stop]),
                 chance=chance,
+                seed=None if seeds is None or pd.isna(seeds[stop - 1]) else int(seeds[stop - 1]),
             )
         )
         measured = np.isfinite(accuracy[start:stop])

@@ -9,9 +9,33 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from hypothesis import HealthCheck, settings
+
+# A machine that does other work beside the tests is slow, which is no failure.
+settings.register_profile(
+    "patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("patient")
 
 LAW = {"a": 5.0, "alpha": 0.3, "b": 6.0, "beta": 0.3, "E": 0.5}
 LINK = {"a": -0.7, "L0": 0.95, "k": 6.0, "b": 0.98}
+
+LONGEST = (
+    "test_quickstart.py",
+    "test_slurm_real.py",
+    "test_pipeline.py",
+    "test_parallel.py",
+    "test_kills.py",
+    "test_text_ladder.py",
+)
+"""Files of half a minute or more, longest first."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Processes that share the files out take the longest first, and so end together."""
+    if hasattr(config, "workerinput"):
+        rank = {name: place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
 
 
 def true_loss(params: float, tokens: float) -> float:

@@ -41,7 +41,7 @@ def test_the_irreducible_loss_and_the_targets_excess_are_found(
     model: TwoStage, audited: Audit
 ) -> None:
     entropy = Walks(load_config("quickstart").corpus).entropy_rate
-    truth = check_truth(model, audited, entropy)
+    truth = check_truth(model, audited, WALKS_VALIDATION, entropy)
     assert truth is not None
     assert abs(truth.floor_error) <= 0.1
     assert truth.excess_error is not None

@@ -71,8 +71,8 @@ def whole(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_here(config: Path, path: Path, sets: Sequence[str]) -> Path:
-    """Train a ladder by `ladder run`; returns its folder."""
-    more = [word for text in sets for word in ("--set", text)]
+    """Train a ladder by `ladder run`, in one worker; returns its folder."""
+    more = ["--workers", "1", *(word for text in sets for word in ("--set", text))]
     command = [sys.executable, "-m", "ladder.cli", "run", str(config), "--runs", str(path)]
     subprocess.run([*command, *more], check=True, capture_output=True)
     return path

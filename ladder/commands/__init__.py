@@ -7,13 +7,16 @@ from collections.abc import Callable
 from ladder.commands.comparing import compare
 from ladder.commands.coordinates import coordinates
 from ladder.commands.deciding import allocate
+from ladder.commands.entropy import entropy
 from ladder.commands.evaluating import evaluate, tasks
+from ladder.commands.exponents import exponents
 from ladder.commands.forecasting import forecast, items
 from ladder.commands.helping import completion, doctor, version
 from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
 from ladder.commands.running import plan, report, run, status, train
+from ladder.commands.scaling import scales
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
@@ -32,7 +35,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "items": items,
     "allocate": allocate,
     "next": next_run,
+    "scales": scales,
     "coordinates": coordinates,
+    "entropy": entropy,
+    "exponents": exponents,
     "report": report,
     "doctor": doctor,
     "version": version,

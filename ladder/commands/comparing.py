@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
+from ladder.commands.options import (
+    NO_OPTIONS,
+    Fitting,
+    Flag,
+    Names,
+    Options,
+    of_recipe,
+    parse_target,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from predict.comparison import Comparison, Difference, PairRow
+    from predict.comparison import Comparison, Difference, PairRow, ParameterRow
     from predict.gain import Gain
-    from predict.task_fit import Target
+
+
+MOST_PAIRS = 6
+"""Pairs of recipes that are shown task by task."""
 
 
 def compare(
     observations: conf.Positional[tuple[Path, ...]],
     target: conf.UseAppendAction[Names] = (),
     by: str | None = None,
+    against: str | None = None,
     fitting: Options = NO_OPTIONS,
     json: Flag = False,
     out: Path | None = None,
@@ -34,31 +47,40 @@ def compare(
         target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
             runs of role target.
         by: Column of a single table that names the recipe of every run, such as recipe.
-        fitting: Method, rungs, tasks and feature.
+        against: Tell of the pairs with this recipe only, as B.
+        fitting: Method, rungs, tasks and feature; --recipe takes some of the recipes only.
         json: Print one JSON document.
         out: Write a .json file, or the pairs as .csv.
     """
     from ladder import tables
     from predict.compare import compare as compare_recipes
+    from predict.compare import measured_targets
 
     for path in observations:
         tables.check_out(out, path)
-    recipes = _recipes(observations, by)
-    wanted = [parse_target(text) for text in target] or _measured_targets(recipes)
+    recipes = _recipes(observations, by, fitting)
+    wanted = [parse_target(text) for text in target] or measured_targets(recipes)
     names = [t.name for t in wanted]
     if doubled := next((n for n in names if names.count(n) > 1), None):
         raise InputError(f"--target {doubled}: is given twice")
-    found = compare_recipes(recipes, wanted, fitting.model)
+    found = compare_recipes(recipes, wanted, fitting.model, against)
+    tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
+    tell(found, not json)
+
+
+def tell(found: Comparison, tables_too: bool = True) -> None:
+    """Print a comparison's tables, and its warnings on standard error."""
+    from ladder import tables
+
     for line in found.warnings:
         tables.note(f"warning: {line}")
     for task, why in found.left_out.items():
         tables.note(f"left out, {why}: {task}")
-    tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
-    if not json:
+    if tables_too:
         _show(found)
 
 
-def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]:
+def _recipes(paths: tuple[Path, ...], by: str | None, fitting: Fitting) -> dict[str, pd.DataFrame]:
     """The tables by recipe: those of several files by their names, or one's by a column."""
     from evaluation.records import read_observations
 
@@ -73,10 +95,12 @@ def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]
             names = [str(path) for path in paths]
         if doubled := next((n for n in names if names.count(n) > 1), None):
             raise InputError(f"{doubled}: is given twice")
-        return {name: read_observations(path) for name, path in zip(names, paths, strict=True)}
+        return {name: fitting.read(path) for name, path in zip(names, paths, strict=True)}
     if len(paths) != 1:
         raise InputError(f"--by {by}: takes one table, not {len(paths)}")
     table = read_observations(paths[0])
+    if fitting.recipe is not None:
+        table = of_recipe(table, fitting.recipe, paths[0])
     if by not in table.columns:
         raise InputError(
             f"--by {by}: {paths[0]} has no such column; it has {', '.join(table.columns)}"
@@ -87,30 +111,10 @@ def _recipes(paths: tuple[Path, ...], by: str | None) -> dict[str, pd.DataFrame]
     return {str(name): part for name, part in table.groupby(by, sort=False)}
 
 
-def _measured_targets(recipes: dict[str, pd.DataFrame]) -> list[Target]:
-    """The runs of role target, those of the same params and tokens once."""
-    from predict.audit import targets_of
-    from predict.gaps import NEAR
-
-    found: list[Target] = []
-    for table in recipes.values():
-        if not (table["role"] == "target").any():
-            continue
-        for new in targets_of(table):
-            if all(
-                abs(new.params / old.params - 1) > NEAR or abs(new.tokens / old.tokens - 1) > NEAR
-                for old in found
-            ):
-                found.append(new)
-    if not found:
-        raise InputError(
-            "no run has the role target; name one to compare at with --target NAME:PARAMS:TOKENS"
-        )
-    return found
-
-
 def _show(found: Comparison) -> None:
     from ladder import tables
+
+    pairs, laws, more = _shown(found)
 
     tables.show(
         f"recipes at the target, method {found.method}; accuracy in points",
@@ -159,9 +163,9 @@ def _show(found: Comparison) -> None:
             "80%",
             "A wins",
         ),
-        [_pair(row) for row in found.pairs],
+        [_pair(row) for row in pairs],
     )
-    for row in found.pairs:
+    for row in pairs:
         if row.gain.why:
             print(
                 f"{row.task}, {row.target}: the loss of {row.first} is {row.gain.why} of "
@@ -173,14 +177,34 @@ def _show(found: Comparison) -> None:
     tables.show(
         "differences A - B of the fitted laws, N in 1e9 and D in 1e11",
         ("task", "A", "B", "log A", "alpha", "log B", "beta", "E"),
-        _laws(found),
+        _laws(laws),
     )
+    if more:
+        print(more)
     for decision in found.decisions:
         print(
             f"{decision.measure}: the called winner won {decision.right} of {decision.cases} "
             f"measured cases ({decision.right / decision.cases:.0%}), {decision.expected:.1f} were "
             f"expected; Brier score {decision.brier:.3f}"
         )
+
+
+def _shown(found: Comparison) -> tuple[Sequence[PairRow], Sequence[ParameterRow], str]:
+    """The pairs and parameters that a terminal holds, and where the others are."""
+    from predict.comparison import MEAN
+
+    count = len({(row.first, row.second) for row in found.pairs})
+    if count <= MOST_PAIRS or len({row.second for row in found.pairs}) == 1:
+        return found.pairs, found.parameters, ""
+    means = [row for row in found.pairs if row.task == MEAN]
+    first = found.recipes[0]
+    laws = [row for row in found.parameters if first in (row.first, row.second)]
+    return (
+        means or found.pairs,
+        laws,
+        f"{count} pairs: shown are their means over tasks, and the laws against {first}; all is in "
+        "--json, and what one recipe is against the others in --against NAME",
+    )
 
 
 def _pair(row: PairRow) -> tuple[str, ...]:
@@ -214,9 +238,9 @@ def _gain(gain: Gain) -> str:
     return "unreachable" if gain.why.startswith("below") else gain.why
 
 
-def _laws(found: Comparison) -> list[tuple[str, ...]]:
+def _laws(found: Sequence[ParameterRow]) -> list[tuple[str, ...]]:
     rows: dict[tuple[str, str, str], list[str]] = {}
-    for p in found.parameters:
+    for p in found:
         cell = f"{p.difference:+.3g} ({p.lower80:+.3g} to {p.upper80:+.3g})"
         rows.setdefault((p.task, p.first, p.second), []).append(cell)
     return [(*key, *cells) for key, cells in rows.items()]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_count
+from ladder.commands.options import Flag, Names, parse_count, read_table
 
 if TYPE_CHECKING:
     from predict.allocation import Allocation, Estimate, Row
@@ -24,6 +24,7 @@ def allocate(
     unique_tokens: str | None = None,
     task: str | None = None,
     rungs: Names = (),
+    recipe: str | None = None,
     feature: str = "loss",
     exact: Flag = False,
     replicates: int = 200,
@@ -45,6 +46,7 @@ def allocate(
         unique_tokens: Distinct tokens there are, where a model must repeat them.
         task: The LM set or task whose loss counts; by default the first LM set.
         rungs: Patterns of runs to fit; by default those of role ladder.
+        recipe: Only the runs of this recipe, or of those that match a pattern.
         feature: Column of the loss.
         exact: Count FLOPs as the table's column does, not as 6ND.
         replicates: Resamples of the runs that intervals are made of.
@@ -52,7 +54,6 @@ def allocate(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.allocate import allocate as split
     from predict.allocate import published_allocation
@@ -74,12 +75,12 @@ def allocate(
     if replicates < 0:
         raise InputError(f"--replicates {replicates}: must be 0 or more")
     if observations is None:
-        _check_no_table(rungs, task, feature, exact)
+        _check_no_table(rungs, recipe, task, feature, exact)
         if question == Question():
             raise InputError("give a table of observations, or --flops 1e23 to ask published laws")
         found = published_allocation(question)
     else:
-        table = read_observations(observations)
+        table = read_table(observations, recipe, rungs)
         try:
             found = split(table, question, rungs, task, feature, exact, replicates, seed)
         except InputError as error:
@@ -89,8 +90,16 @@ def allocate(
         _show(found, replicates)
 
 
-def _check_no_table(rungs: Names, task: str | None, feature: str, exact: bool) -> None:
-    given = {"--rungs": rungs, "--task": task, "--feature": feature != "loss", "--exact": exact}
+def _check_no_table(
+    rungs: Names, recipe: str | None, task: str | None, feature: str, exact: bool
+) -> None:
+    given = {
+        "--rungs": rungs,
+        "--recipe": recipe,
+        "--task": task,
+        "--feature": feature != "loss",
+        "--exact": exact,
+    }
     for option, value in given.items():
         if value:
             raise InputError(f"{option}: needs a table of observations")

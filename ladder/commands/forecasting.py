@@ -17,6 +17,7 @@ from ladder.commands.options import (
     fit_table,
     parse_count,
     parse_target,
+    read_table,
 )
 
 if TYPE_CHECKING:
@@ -50,14 +51,13 @@ def forecast(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.forecast import flight_of, forecast_document
     from predict.forecast import forecast as forecast_flights
 
     tables.check_out(out, observations)
     end, planned = parse_count(tokens, "--tokens"), parse_count(horizon, "--horizon")
-    table = read_observations(observations)
+    table = fitting.read(observations)
     flights = [flight_of(table, run, end, s, planned) for s in share or (None,)]
     model = fit_table(fitting.model(), table[table["run"] != run], observations)
     forecasts = forecast_flights(model, table, flights)
@@ -79,6 +79,7 @@ def items(
     target: conf.UseAppendAction[Names] = (),
     method: str = "default",
     tasks: Names = (),
+    recipe: str | None = None,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
@@ -89,10 +90,10 @@ def items(
         target: NAME:PARAMS:TOKENS; may be repeated. By default the runs of role target.
         method: The method that the items are compared with.
         tasks: Patterns of tasks; by default all.
+        recipe: Only the runs of this recipe, or of those that match a pattern.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from ladder.item_margins import read_margins
     from predict.audit import targets_of
@@ -103,7 +104,7 @@ def items(
     tables.check_out(out, path)
     window = get_method(method).window
     wanted = [parse_target(text) for text in target]
-    table = read_observations(path)
+    table = read_table(path, recipe)
     margins = read_margins(runs, table, window)
     rows = predict_items(table, margins, wanted or targets_of(table), method, tasks)
     flat = [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]

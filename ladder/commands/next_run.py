@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_count, parse_run, parse_target
+from ladder.commands.options import Flag, Names, parse_count, parse_run, parse_target, read_table
 
 if TYPE_CHECKING:
     from predict.next_result import Candidate, NextRuns, Stage
@@ -21,6 +22,7 @@ def next_run(
     config: str | None = None,
     budget: str | None = None,
     rungs: Names = (),
+    recipe: str | None = None,
     tasks: Names = (),
     feature: str = "loss",
     seed: int = 0,
@@ -39,13 +41,14 @@ def next_run(
             FLOPs.
         budget: FLOPs to spend, such as 1e21.
         rungs: Patterns of runs that are fitted; by default those of role ladder.
+        recipe: Only the runs of this recipe, or of those that match a pattern, of the table and of
+            the config.
         tasks: Patterns of tasks that count; by default all with an accuracy.
         feature: Column that links the two steps, above 0 and lower for a better model.
         seed: Of the plausible parameters that are drawn.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.next_run import next_runs
 
@@ -55,12 +58,12 @@ def next_run(
     flops = parse_count(budget, "--budget")
     if flops is None:
         raise InputError("--budget: is missing; give the FLOPs to spend, such as 1e21")
-    table = None if observations is None else read_observations(observations)
+    table = None if observations is None else read_table(observations, recipe, rungs)
     trained = set() if table is None else set(table.loc[table["final"], "run"])
     found = next_runs(
         table,
         parse_target(target),
-        [*_named(candidate), *_planned(config, trained)],
+        [*_named(candidate), *_planned(config, trained, recipe)],
         flops,
         rungs,
         tasks,
@@ -83,15 +86,21 @@ def _named(texts: Names) -> list[Candidate]:
     return [Candidate(name, n, d, 6 * n * d) for name, n, d in runs]
 
 
-def _planned(config: str | None, trained: set[str]) -> list[Candidate]:
-    """The rungs of a config that are not trained."""
+def _planned(config: str | None, trained: set[str], recipe: str | None) -> list[Candidate]:
+    """The rungs of a config, of one recipe, that are not trained."""
     from ladder.config import load_config
     from ladder.plan import make_plan
     from predict.next_result import Candidate
 
     if config is None:
         return []
-    rungs = make_plan(load_config(config, ())).rungs
+    planned = make_plan(load_config(config, ()))
+    if len(planned.recipes) > 1 and recipe is None:
+        names = ", ".join(planned.recipes)
+        raise InputError(f"--config {config}: has several recipes, {names}; choose with --recipe")
+    rungs = planned.rungs
+    if len(planned.recipes) > 1:
+        rungs = tuple(r for r in rungs if fnmatchcase(r.recipe, recipe or ""))
     left = [Candidate(r.name, r.params, r.tokens, r.flops) for r in rungs if r.name not in trained]
     if not left:
         raise InputError(f"--config {config}: every rung is in the observations already")

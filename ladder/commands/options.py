@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from tyro import conf
 from evaluation.files import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from predict.task_fit import Target
     from predict.two_stage import TwoStage
 
@@ -35,6 +38,8 @@ class Fitting:
     kaplan, or of N, D or C alone: kaplan_n, kaplan_d, kaplan_c."""
     link: str | None = None
     """Another law for step 2: sigmoid, log_sigmoid, log_logistic, weibull or gadre_error."""
+    recipe: str | None = None
+    """Only the runs of this recipe, or of those that match a pattern, by the table's column."""
 
     def model(self) -> TwoStage:
         """The predictor, yet to be fitted."""
@@ -42,9 +47,49 @@ class Fitting:
 
         return TwoStage(self.method, self.feature, self.rungs, self.tasks, self.law, self.link)
 
+    def read(self, path: Path) -> pd.DataFrame:
+        """A table's rows of the recipe; see `read_table`."""
+        return read_table(path, self.recipe, self.rungs)
+
 
 Options = conf.OmitArgPrefixes[Fitting]
 NO_OPTIONS = Fitting()
+
+
+def read_table(path: Path, recipe: str | None, rungs: Names = ()) -> pd.DataFrame:
+    """A table of observations, of the runs of one recipe.
+
+    Without a recipe's name or pattern the table is taken whole; InputError where the rungs to be
+    fitted are then of several recipes, for these are not one ladder.
+    """
+    from evaluation.records import read_observations
+
+    table = read_observations(path)
+    if recipe is not None:
+        return of_recipe(table, recipe, path)
+    if "recipe" not in table.columns:
+        return table
+    own = table[table["role"] != "target"] if rungs else table[table["role"] == "ladder"]
+    runs = [run for run in own["run"].unique() if not rungs or any(fnmatch(run, p) for p in rungs)]
+    names = sorted(own.loc[own["run"].isin(runs), "recipe"].unique())
+    if len(names) > 1:
+        shown = ", ".join(name or "(empty)" for name in names[:4]) + ", ..." * (len(names) > 4)
+        raise InputError(
+            f"{path}: its rungs are of {len(names)} recipes, {shown}; choose one with --recipe, or "
+            f"compare them: ladder compare {path} --by recipe"
+        )
+    return table
+
+
+def of_recipe(table: pd.DataFrame, pattern: str, path: Path) -> pd.DataFrame:
+    """The rows of the recipes that match a pattern; InputError where there are none."""
+    if "recipe" not in table.columns:
+        raise InputError(f"--recipe {pattern}: {path} has no column recipe")
+    kept = table["recipe"].map(lambda name: fnmatch(name, pattern)).astype(bool)
+    if not kept.any():
+        known = ", ".join(name or "(empty)" for name in sorted(table["recipe"].unique()))
+        raise InputError(f"--recipe {pattern}: matches none of {path}; there are {known}")
+    return table[kept].reset_index(drop=True)
 
 
 def parse_target(text: str) -> Target:

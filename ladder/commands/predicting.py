@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tyro import conf
 
@@ -16,6 +17,9 @@ from ladder.commands.options import (
     fit_table,
     parse_target,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def predict(
@@ -38,7 +42,6 @@ def predict(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.audit import targets_of
     from predict.two_stage import predictions_document
@@ -49,7 +52,7 @@ def predict(
     names = [t.name for t in wanted]
     if doubled := next((n for n in names if names.count(n) > 1), None):
         raise InputError(f"--target {doubled}: is given twice")
-    table = read_observations(observations)
+    table = fitting.read(observations)
     if not wanted:
         if not (table["role"] == "target").any():
             raise InputError(
@@ -113,18 +116,17 @@ def audit(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.audit import audit as audit_predictions
     from predict.audit import audit_document, targets_of
 
     tables.check_out(out, observations)
     if sealed is not None:
-        if fitting != NO_OPTIONS or curve:
+        if replace(fitting, recipe=None) != NO_OPTIONS or curve:
             raise InputError(f"--sealed {sealed}: brings its own method, rungs and tasks")
-        _audit_sealed(observations, sealed, json, out)
+        _audit_sealed(fitting.read(observations), sealed, json, out)
         return
-    table = read_observations(observations)
+    table = fitting.read(observations)
     if not (table["role"] == "target").any():
         raise InputError(f"{observations}: no run has the role target; nothing to audit against")
     targets = targets_of(table)
@@ -150,12 +152,11 @@ def audit(
         tables.show_curve(cuts)
 
 
-def _audit_sealed(observations: Path, sealed: Path, json: bool, out: Path | None) -> None:
-    from evaluation.records import read_observations
+def _audit_sealed(table: pd.DataFrame, sealed: Path, json: bool, out: Path | None) -> None:
     from ladder import tables
     from predict.seal import check_seal
 
-    check = check_seal(sealed, read_observations(observations))
+    check = check_seal(sealed, table)
     document = {
         "version": 1,
         "method": check.method,
@@ -201,7 +202,6 @@ def backtest(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from ladder.progress import steps
     from predict.backtest import backtest as run_backtest
@@ -209,7 +209,7 @@ def backtest(
     tables.check_out(out, observations)
     chosen = tuple(dict.fromkeys((*methods, fitting.method))) if methods else ()
     chosen = chosen or tuple(dict.fromkeys((fitting.method, "default", "published")))
-    table = read_observations(observations)
+    table = fitting.read(observations)
     try:
         result = run_backtest(
             table,
@@ -247,13 +247,13 @@ def noise(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.noise import task_noise
 
     tables.check_out(out, observations)
+    table = fitting.read(observations)
     try:
-        found = task_noise(fitting.model(), read_observations(observations), run, last)
+        found = task_noise(fitting.model(), table, run, last)
     except InputError as error:
         raise InputError(f"{observations}: {error}") from None
     rows = [asdict(n) for n in found]

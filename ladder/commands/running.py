@@ -13,7 +13,8 @@ from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_targ
 
 if TYPE_CHECKING:
     from ladder.config import Experiment
-    from ladder.plan import Plan
+    from ladder.plan import Plan, Rung
+    from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
     from ladder.slurm import Job
 
@@ -49,6 +50,10 @@ def run(
     with watching(plan) as watch:
         trained = len(pipeline.train(experiment, folder.path, (), workers, watch).rungs)
     tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
+    if experiment.recipes:
+        _tell_recipes(pipeline.analyse_recipes(experiment, plan, folder), True)
+        print(f"report: {folder.report}")
+        return
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
@@ -57,6 +62,19 @@ def run(
         for line in result.truth.lines():
             print(line)
     print(f"report: {folder.report}")
+
+
+def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
+    from ladder import tables
+    from ladder.commands.comparing import tell
+
+    for name, why in found.left_out.items():
+        tables.note(f"{name}: left out, {why}")
+    for name, result in found.results.items():
+        for line in result.truth.lines() if result.truth and tables_too else ():
+            print(f"{name}: {line}")
+    if found.comparison:
+        tell(found.comparison, tables_too)
 
 
 def plan(
@@ -93,7 +111,14 @@ def plan(
         hours = {r.name: gpu_hours(r, gpu or USUAL_GPU, mfu) for r in told}
         ladder_hours = sum(hours[r.name] * r.share for r in (*planned.trunks, *planned.rungs))
     rungs, targets, trunks = (
-        [{**r.describe(), **({"gpu_hours": hours[r.name]} if hours else {})} for r in part]
+        [
+            {
+                **r.describe(),
+                **(r.origin if r.ending else {}),
+                **({"gpu_hours": hours[r.name]} if hours else {}),
+            }
+            for r in part
+        ]
         for part in (planned.rungs, planned.targets, planned.trunks)
     )
     for row, trunk in zip(trunks, planned.trunks, strict=True):
@@ -111,13 +136,42 @@ def plan(
     tables.emit(document, [*rungs, *targets], json, out)
     if json:
         return
+    for recipe in planned.recipes:
+        _show_plan(planned.of_recipe(recipe), recipe, hours)
+    several = len(planned.recipes) > 1
+    what = "all ladders together cost" if several else "the ladder costs"
+    print(f"{what} {planned.ladder_flops:.3g} FLOPs")
+    if mfu is not None:
+        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
+    if planned.trunks:
+        saved = 1 - planned.ladder_flops / planned.separate_flops
+        print(
+            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
+            f"{planned.separate_flops:.3g} of separate runs"
+        )
+    shares = planned.share_of_target
+    # The seeds of a target share theirs, and most recipes do.
+    for said in dict.fromkeys(f"{shares[t.name]:.2%} of {t.place}" for t in planned.targets):
+        print(f"by 6ND {'a ladder' if several else 'that'} is {said}")
+
+
+def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
+    """Print a recipe's runs, those that differ in their seed alone once."""
+    from ladder import tables
+
+    runs: dict[str, Rung] = {}
+    for run in (*planned.trunks, *planned.rungs, *planned.targets):
+        runs.setdefault(run.place, run)
+    seeds = dict.fromkeys(str(rung.seed) for rung in planned.rungs)
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
-        "plan",
+        "plan"
+        + (f", recipe {recipe}" if recipe else "")
+        + (f", seeds {', '.join(seeds)}" if len(seeds) > 1 else ""),
         (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
-                r.name,
+                place,
                 f"{r.params:,}",
                 f"{r.tokens:,}",
                 f"{r.flops:.3g}",
@@ -127,20 +181,9 @@ def plan(
                 f"{r.steps:,}",
                 *((_hours(hours[r.name]),) if hours else ()),
             )
-            for r in (*planned.trunks, *planned.rungs, *planned.targets)
+            for place, r in runs.items()
         ],
     )
-    print(f"the ladder costs {planned.ladder_flops:.3g} FLOPs")
-    if mfu is not None:
-        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
-    if planned.trunks:
-        saved = 1 - planned.ladder_flops / planned.separate_flops
-        print(
-            f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
-            f"{planned.separate_flops:.3g} of separate runs"
-        )
-    for name, share in planned.share_of_target.items():
-        print(f"by 6ND that is {share:.2%} of {name}")
 
 
 def _hours(hours: float) -> str:
@@ -160,7 +203,7 @@ def train(
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        rung: Name of one rung, such as 3K-1xC; may be repeated.
+        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'; may be repeated.
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE; may be repeated.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
@@ -292,7 +335,6 @@ def report(
         target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
         out: The file to write; report.html in the runs folder or beside the table by default.
     """
-    from evaluation.records import read_observations
     from ladder import pipeline, tables
     from ladder.plan import make_plan
     from ladder.report import write_report
@@ -307,8 +349,11 @@ def report(
             )
         folder = RunsFolder(source)
         config = folder.load_config()
-        result = pipeline.analyse_runs(config, make_plan(config), folder)
-        tables.warn(result.model, result.targets)
+        if config.recipes:
+            _tell_recipes(pipeline.analyse_recipes(config, make_plan(config), folder), False)
+        else:
+            result = pipeline.analyse_runs(config, make_plan(config), folder)
+            tables.warn(result.model, result.targets)
         if out is not None:
             from evaluation.files import write_text
 
@@ -316,7 +361,7 @@ def report(
         tables.note(f"report: {out or folder.report}")
         return
     wanted = [parse_target(text) for text in target]
-    table = read_observations(source)
+    table = fitting.read(source)
     try:
         result = pipeline.analyse(fitting.model(), table, wanted)
     except InputError as error:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.tasks import Task
+from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
+from ladder.corpora.exact import Exact
 from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
 
 if TYPE_CHECKING:
@@ -27,6 +29,14 @@ class Scorer(Protocol):
     def log_probabilities(self, tokens: Tokens) -> Array:
         """Log-probabilities (B, T, V), nats, of what follows each of the tokens (B, T)."""
 
+    def log_probabilities_of(
+        self, tokens: Tokens, positions: NDArray[np.int64], nodes: NDArray[np.int64]
+    ) -> Array:
+        """Log-probabilities (K,), nats, that these nodes (K,) follow tokens (B, T).
+
+        `positions` (K,) count through the tokens, row by row.
+        """
+
     def nats(self, tokens: Tokens) -> Array:
         """Loss (B, T - 1), nats, of every token (B, T) but the first of each row."""
 
@@ -41,7 +51,13 @@ class Corpus(Protocol):
 
     @property
     def entropy_rate(self) -> float | None:
-        """The loss, nats per token, that no model can fall below, where it is known."""
+        """The loss, nats per token, that no model can fall below in the long run, where known."""
+
+    def floor(self, length: int) -> float | None:
+        """The loss that no model can fall below on sequences of `length` tokens, where known."""
+
+    def exact(self, length: int) -> Exact | None:
+        """Entropies of sequences of `length` tokens, where they are known exactly."""
 
     def prepare(self) -> None:
         """Do once, before any rung trains, what takes long: tokenise. Resumes where it was."""
@@ -65,12 +81,24 @@ class Corpus(Protocol):
         """Held-out loss, nats per token, of a model on sequences of `length` tokens."""
 
 
-def open_corpus(config: WalksCorpus | TextCorpus | SampledCorpus, folder: Path) -> Corpus:
+AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
+"""A section of a config that says where tokens come from."""
+
+
+def open_corpus(config: AnyCorpus, folder: Path) -> Corpus:
     """The corpus of a config; `folder` is where it may keep what it makes, such as shards."""
     if isinstance(config, WalksCorpus):
         from ladder.corpora.walks import Walks
 
         return Walks(config)
+    if isinstance(config, GraphCorpus):
+        from ladder.corpora.graph import Graph
+
+        return Graph(config, folder)
+    if isinstance(config, NgramCorpus):
+        from ladder.corpora.ngram import Ngram
+
+        return Ngram(config, folder)
     if isinstance(config, SampledCorpus):
         from ladder.corpora.sampled import Sampled
 

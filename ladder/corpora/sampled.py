@@ -74,6 +74,13 @@ class Sampled:
         """Entropy of a token given those before it in its sequence, nats; None until drawn."""
         return self._index.entropy_rate if (self.folder / ENTROPY).is_file() else None
 
+    def floor(self, length: int) -> float | None:
+        """The entropy rate: of what was drawn, whose length is fixed."""
+        return self.entropy_rate
+
+    def exact(self, length: int) -> None:
+        """Not known exactly."""
+
     def prepare(self) -> None:
         """Draw what is missing; raises InputError where it was drawn from another speaker."""
         self.folder.mkdir(parents=True, exist_ok=True)

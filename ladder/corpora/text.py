@@ -89,6 +89,16 @@ class Text:
             found.append(make_continuations(wanted, documents, self.config.seed))
         return found
 
+    def training(self) -> list[tuple[str, float, Stream]]:
+        """Name, weight and training tokens of every source, after prepare()."""
+        return [(s.name, s.weight, self._streams[s.name][0]) for s in self.config.sources]
+
+    def floor(self, length: int) -> None:
+        """Not known."""
+
+    def exact(self, length: int) -> None:
+        """Not known."""
+
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Sequences of `length` tokens, (B, T): a pure function of its arguments.
 

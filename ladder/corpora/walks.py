@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 
 from evaluation.files import InputError
 from evaluation.tasks import Item, Task
+from ladder.corpora.chain import dense_chain
+from ladder.corpora.exact import Exact, exactly
+from ladder.corpora.nodes import expected_loss, node_tokenizer, word
 from ladder.corpora.settings import WALKS_VALIDATION, WalksCorpus, WalkTask
 
 if TYPE_CHECKING:
@@ -71,6 +74,14 @@ class Walks:
         """The loss, nats per token, that no model can fall below."""
         return float(self.stationary @ self.row_entropy)
 
+    def floor(self, length: int) -> float:
+        """The entropy rate: walks start stationary, so their length does not matter."""
+        return self.entropy_rate
+
+    def exact(self, length: int) -> Exact:
+        """Entropies of the walks, and how fast they mix."""
+        return exactly(dense_chain(self.transition, self.stationary), "stationary", length)
+
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Walks of `length` nodes from a stationary start, (B, T): a function of (seed, step)."""
         return self._walk(np.random.default_rng([seed, step]), sequences, length)[rows]
@@ -87,12 +98,12 @@ class Walks:
         """
         rng = np.random.default_rng([self.config.seed, 1])
         walks = self._walk(rng, self.config.validation_walks, length)
-        divergence, positions = 0.0, 0
-        for part in np.array_split(walks, max(1, walks.size // 8192)):
+
+        def cross_entropy(part: Tokens) -> Array:
             cross = -(self.transition[part] * scorer.log_probabilities(part)).sum(axis=-1)
-            divergence += float((cross - self.row_entropy[part]).sum())
-            positions += part.size
-        return self.entropy_rate + divergence / positions
+            return np.asarray(cross)
+
+        return expected_loss(walks, self.row_entropy, self.entropy_rate, cross_entropy, 8192)
 
     def tasks(self) -> list[Task]:
         """The config's tasks; raises InputError where the graph has too few fitting items."""
@@ -100,13 +111,7 @@ class Walks:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """A word tokenizer: a node's word is its number in hexadecimal."""
-        from tokenizers import Tokenizer, models, pre_tokenizers
-        from transformers import PreTrainedTokenizerFast
-
-        words = {self._word(node): node for node in range(self.config.nodes)}
-        tokenizer = Tokenizer(models.WordLevel(words, unk_token=None))
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+        return node_tokenizer(self.config.nodes)
 
     @cached_property
     def _cumulative(self) -> Array:
@@ -152,4 +157,4 @@ class Walks:
         )
 
     def _word(self, node: int) -> str:
-        return f"{node:0{len(f'{self.config.nodes - 1:x}')}x}"
+        return word(node, self.config.nodes)

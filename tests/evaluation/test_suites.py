@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from tiny_model import TASK
 from evaluation.choices import ChoiceScores, choice_scores
 from evaluation.files import InputError
 from evaluation.metrics import measure
+from evaluation.olmes import cache_folder, read_olmes
 from evaluation.suites import (
     MMLU_WEIGHTS,
     OLMES,
@@ -23,9 +26,17 @@ from evaluation.suites import (
 from evaluation.tasks import Task, write_task
 
 
-@pytest.fixture(autouse=True)
-def _fetched(olmes: Path) -> None:
-    """All of these tests need the requests."""
+@pytest.fixture(scope="module", autouse=True)
+def _fetched(olmes: Path) -> Iterator[None]:
+    """All of these tests need the requests, and read each task once."""
+
+    @cache
+    def read(folder: Path, name: str) -> Task:
+        return read_olmes(name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evaluation.suites.read_olmes", lambda name: read(cache_folder(), name))
+        yield
 
 
 def uniform(selection: Selection) -> dict[str, ChoiceScores]:

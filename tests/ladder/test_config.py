@@ -22,7 +22,7 @@ def test_a_shipped_config_is_found_by_name_from_anywhere(
     monkeypatch.chdir(tmp_path)
     assert load_config("quickstart").name == "quickstart"
     assert load_config("quickstart.yaml").name == "quickstart"
-    with pytest.raises(InputError, match="shipped configs are olmo2, quickstart, text"):
+    with pytest.raises(InputError, match=r"shipped configs are olmo2, .*quickstart, .*text"):
         load_config("quickstrat")
 
 

@@ -122,12 +122,22 @@ def test_the_command_prints_one_document_and_writes_a_figure(
     assert "adamw, standard: output at the first step" in printed
 
 
+def test_one_of_several_recipes_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    fast = ["--steps", "1", "--seeds", "1", "--sequences", "2", "--widths", "16", "32", "--json"]
+    assert main(["coordinates", "recipes", "--recipe", "muon-lrm-mup", *fast]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["optimizer"], found["parametrisation"]) == ("muon", "mup")
+
+
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "needs two widths" in fails(capsys, *command("--widths", "16"))
     assert "--widths 24: heads 1 of width 16" in fails(capsys, *command("--widths", "16", "24"))
     assert "no such size" in fails(capsys, *command("--sizes", "huge"))
     assert "give one of them" in fails(capsys, *command("--sizes", "base", "--widths", "16"))
     assert "--steps 0" in fails(capsys, *command("--steps", "0"))
+    assert "the config has one only" in fails(capsys, *command("--recipe", "x"))
+    assert "--recipe: is missing" in fails(capsys, "coordinates", "recipes")
+    assert "no such recipe" in fails(capsys, "coordinates", "recipes", "--recipe", "x")
     assert "must end in" in fails(capsys, *command("--out", "x.png"))
     rate = command("--set", "recipe.learning_rate_base=1e9", "--widths", "16", "32")
     assert "width 16, step 2: loss is" in fails(capsys, *rate)

@@ -192,7 +192,7 @@ def test_a_rung_with_flash_attention_is_scored_by_sdpa(
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
 
     def scored() -> list[dict[str, Any]]:
-        base = rung.observed(1, 0)
+        base = rung.observed(1)
         return score_rung(base, corpus, rung.sequence_length, model, tasks, None)
 
     expected = scored()

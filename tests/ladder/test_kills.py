@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -14,9 +15,13 @@ from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
 from ladder.runs import RungFolder, RunsFolder
 
-KILLS = 20
 RUNG = "c-8xC"
-SETS = ("checkpoints.every=5", "ladder.multiples=[1, 8]", "evaluation.at=[0.2, 0.4, 0.6, 0.8]")
+SETS = (
+    "checkpoints.every=5",
+    "ladder.multiples=[1, 8]",
+    "evaluation.at=[0.2, 0.4, 0.6, 0.8]",
+    "recipe.batch_divisor=8",
+)
 
 KILLER = """
 import os, random, signal, sys, time
@@ -90,16 +95,17 @@ def tensors(folder: RungFolder) -> dict[str, torch.Tensor]:
     return {k: v for p in found[0].rglob("*.safetensors") for k, v in load_file(p).items()}
 
 
-def test_twenty_kills_lose_no_run_and_change_no_bit(tiny_config: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_lose_no_run_and_change_no_bit(tiny_config: Path, tmp_path: Path, kills: int) -> None:
     config = load_config(str(tiny_config), SETS)
     folders = [RunsFolder(tmp_path / name) for name in ("whole", "broken")]
     for runs in folders:
         runs.prepare(config)
     paths = [str(runs.path) for runs in folders]
-    command = [sys.executable, "-c", KILLER, str(tiny_config), *paths, RUNG, str(KILLS), *SETS]
+    command = [sys.executable, "-c", KILLER, str(tiny_config), *paths, RUNG, str(kills), *SETS]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert f"after {KILLS} kills" in done.stdout
+    assert f"after {kills} kills" in done.stdout
     whole, broken = (runs.rung(RUNG) for runs in folders)
     assert broken.finished
     assert whole.scores.read_bytes() == broken.scores.read_bytes()

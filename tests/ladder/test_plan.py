@@ -126,3 +126,46 @@ def test_a_size_of_one_multiple_and_a_rung_that_only_decays_have_no_trunk() -> N
     for rung in short.rungs:
         assert (rung.trunk is None) == (rung.branch_step == 0)
         assert rung.branch_step < rung.steps
+
+
+GRID = ("ladder={sizes: [3K, 13K], tokens: [300000, 1500000, 10000000]}",)
+
+
+def test_a_grid_trains_every_size_on_the_same_tokens() -> None:
+    plan = make_plan(load_config("quickstart", GRID))
+    assert [rung.name for rung in plan.rungs] == [
+        f"{size}-{tokens}t" for size in ("3K", "13K") for tokens in ("300K", "1.5M", "10M")
+    ]
+    for tokens in (300_000, 1_500_000, 10_000_000):
+        rungs = [rung for rung in plan.rungs if rung.tokens == tokens]
+        assert len({rung.params for rung in rungs}) == 2
+        # What is observed after the last step, too.
+        assert len({rung.steps * rung.batch_tokens for rung in rungs}) == 1
+    assert [target.name for target in plan.targets] == ["29K-10xC"]
+    trunks = make_plan(load_config("quickstart", (*GRID, "recipe.schedule=wsd"))).trunks
+    assert [trunk.name for trunk in trunks] == ["3K-trunk", "13K-trunk"]
+
+
+@pytest.mark.parametrize(
+    "ladder",
+    [
+        "{sizes: [3K]}",
+        "{sizes: [3K], multiples: [1], tokens: [1000000]}",
+        "{sizes: [3K], tokens: []}",
+    ],
+)
+def test_a_ladder_has_either_multiples_or_tokens(ladder: str) -> None:
+    with pytest.raises(InputError, match="ladder: give either multiples or tokens"):
+        load_config("quickstart", (f"ladder={ladder}",))
+
+
+def test_too_few_tokens_and_names_that_are_the_same_are_refused() -> None:
+    with pytest.raises(InputError, match="3K-9t: 9 tokens are less than one sequence of 32; raise"):
+        make_plan(load_config("quickstart", ("ladder={sizes: [3K], tokens: [9]}",)))
+    with pytest.raises(InputError, match="3K-1Mt: planned twice"):
+        make_plan(load_config("quickstart", ("ladder={sizes: [3K], tokens: [1000000, 1000000]}",)))
+
+
+def test_one_batch_may_be_set_for_all_runs() -> None:
+    plan = make_plan(load_config("quickstart", (*GRID, "recipe.batch_sequences=100")))
+    assert {rung.batch_sequences for rung in (*plan.rungs, *plan.targets)} == {100}

@@ -51,7 +51,7 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
     folder = runs.rung(rung.name)
     assert folder.status(rung).state == "pending"
     with folder.lock():
-        folder.write_manifest(rung, config, "running")
+        folder.write_manifest(rung, "running")
         folder.write_progress(Progress(5, rung.steps, 3.0, 100.0, time.time()))
         status = folder.status(rung)
         assert (status.state, status.step, status.loss) == ("running", 5, 3.0)
@@ -60,9 +60,9 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
         with pytest.raises(InputError, match="another process trains"), folder.lock(wait=0.2):
             pass
     assert folder.status(rung).state == "interrupted"
-    folder.write_manifest(rung, config, "failed", error="no memory")
+    folder.write_manifest(rung, "failed", error="no memory")
     assert folder.status(rung).error == "no memory"
-    folder.write_manifest(rung, config, "finished")
+    folder.write_manifest(rung, "finished")
     assert folder.finished
 
 
@@ -86,7 +86,7 @@ def test_progress_that_cannot_be_read_is_no_error(runs: RunsFolder) -> None:
     rung = make_plan(config).run("b-1xC")
     folder = runs.rung(rung.name)
     folder.path.mkdir()
-    folder.write_manifest(rung, config, "finished")
+    folder.write_manifest(rung, "finished")
     for text in ("{", '{"step": null}', '{"step": 1, "steps": 2, "loss": NaN}'):
         folder.progress.write_text(text)
         assert folder.status(rung).step == rung.steps
@@ -99,10 +99,10 @@ def test_every_version_that_had_a_hand_is_kept(
     rung = make_plan(config).run("b-1xC")
     folder = runs.rung(rung.name)
     folder.path.mkdir()
-    folder.write_manifest(rung, config, "running")
-    folder.write_manifest(rung, config, "failed", error="x")
+    folder.write_manifest(rung, "running")
+    folder.write_manifest(rung, "failed", error="x")
     monkeypatch.setattr("ladder.runs._version", lambda name: "9.9")
-    folder.write_manifest(rung, config, "finished")
+    folder.write_manifest(rung, "finished")
     versions = json.loads(folder.manifest.read_text())["versions"]
     assert len(versions) == 2
     assert versions[1]["torch"] == "9.9"

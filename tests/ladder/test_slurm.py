@@ -292,7 +292,7 @@ def test_what_is_queued_or_finished_is_left_out(
     submit()
     config = load_config(str(tiny_config))
     rung = make_plan(config).run("a-1xC")
-    RunsFolder(tmp_path / "runs").rung("a-1xC").write_manifest(rung, config, "finished")
+    RunsFolder(tmp_path / "runs").rung("a-1xC").write_manifest(rung, "finished")
     status, out, err = submit("--set", "cluster.partition=other")
     assert (status, out) == (0, "")
     assert "big-4xC: left out, in the queue as job 101" in err
@@ -375,7 +375,7 @@ def test_status_reads_the_queue(
     plan, runs = make_plan(config), RunsFolder(tmp_path / "runs")
     # Trained on other machines, whose locks are not seen from here.
     for name in ("c-4xC", "c-2xC"):
-        runs.rung(name).write_manifest(plan.run(name), config, "running")
+        runs.rung(name).write_manifest(plan.run(name), "running")
         runs.rung(name).write_progress(Progress(10, plan.run(name).steps, 2.0, 1000.0, 0.0))
     fake.queue("101|PENDING|Priority", "102|RUNNING|None")
     assert main(["status", str(tmp_path / "runs"), "--json"]) == 0

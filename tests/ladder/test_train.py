@@ -133,7 +133,7 @@ def test_a_damaged_checkpoint_is_named_with_the_cure(tiny_config: Path, tmp_path
     training.train_rung(config, rung, runs)
     folder = runs.rung(rung.name)
     path, _ = latest_checkpoint(folder.checkpoints)
-    folder.write_manifest(rung, config, "running")
+    folder.write_manifest(rung, "running")
     for name in ("optimizer", ""):
         (weights,) = (path / name).glob("*.safetensors")
         weights.write_bytes(b"x")

@@ -1,0 +1,124 @@
+"""What follows from a ladder of each of several recipes: documents, audits and one report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader
+
+from evaluation.files import write_text
+from ladder import __version__
+from ladder.report import Result
+from ladder.tables import loss_span, points, span
+from predict.audit import Audit
+from predict.comparison import MEAN, Comparison, ScoreRow
+
+
+@dataclass(frozen=True)
+class RecipesResult:
+    """Every recipe's own result, and the comparison of all."""
+
+    results: dict[str, Result]
+    comparison: Comparison | None
+    """None where fewer than two recipes could be fitted."""
+    left_out: dict[str, str]
+    """Recipes that could not be fitted yet, and why."""
+
+    def document(self) -> dict[str, Any]:
+        """The JSON of `ladder predict`, its rows with the recipe that they are of."""
+        left_out: dict[str, list[str]] = {}
+        for name, result in self.results.items():
+            for task, why in result.model.left_out_.items():
+                left_out.setdefault(task, []).append(f"{name}: {why}")
+        return {
+            "version": 1,
+            "method": next(iter(self.results.values())).model.method.name,
+            "rows": [
+                {"recipe": name, **asdict(row)}
+                for name, result in self.results.items()
+                for row in result.predictions
+            ],
+            "left_out": {task: "; ".join(why) for task, why in left_out.items()},
+            "recipes_left_out": self.left_out,
+            "warnings": [
+                f"{name}: {line}"
+                for name, result in self.results.items()
+                for line in result.model.warnings()
+            ],
+        }
+
+    def audit(self) -> pd.DataFrame:
+        """All recipes' audits, the recipe in front."""
+        frames = {n: (result.audit or Audit(())).frame() for n, result in self.results.items()}
+        parts = [frame.assign(recipe=name) for name, frame in frames.items()]
+        whole = pd.concat([p for p in parts if len(p)] or parts[:1], ignore_index=True)
+        return whole[["recipe", *(c for c in whole.columns if c != "recipe")]]
+
+
+def write_recipes_report(result: RecipesResult, title: str, path: Path) -> None:
+    """Write the comparison as one HTML file that links to every recipe's own, atomically."""
+    environment = Environment(
+        loader=PackageLoader("ladder", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = result.comparison
+    html = environment.get_template("recipes.html").render(
+        title=title,
+        version=__version__,
+        method=result.document()["method"],
+        names=list(result.results),
+        left_out=result.left_out,
+        warnings=found.warnings if found else (),
+        sections=_sections(found) if found else [],
+    )
+    write_text(path, html)
+
+
+def _sections(found: Comparison) -> list[dict[str, Any]]:
+    """A task at a target each, the mean over tasks first: scores and duels, best first."""
+    keys = dict.fromkeys((row.target, row.task) for row in found.pairs)
+    return [
+        _section(found, target, task)
+        for target, task in sorted(keys, key=lambda key: (key[0], key[1] != MEAN))
+    ]
+
+
+def _section(found: Comparison, target: str, task: str) -> dict[str, Any]:
+    pairs = [row for row in found.pairs if (row.target, row.task) == (target, task)]
+    won = dict.fromkeys(found.recipes, 0.0)
+    cells: dict[tuple[str, str], str] = {}
+    for row in pairs:
+        chance = row.loss.probability
+        won[row.first] += chance
+        won[row.second] += 1 - chance
+        gain = row.gain.factor
+        cells[row.first, row.second] = f"{chance:.0%}" + ("" if gain is None else f", {gain:.3g}x")
+        back = "" if gain is None else f", {1 / gain:.3g}x"
+        cells[row.second, row.first] = f"{1 - chance:.0%}{back}"
+    names = sorted(won, key=lambda name: -won[name])
+    rows = {s.recipe: s for s in found.scores if (s.target, s.task) == (target, task)}
+    return {
+        "target": target,
+        "task": task,
+        "names": names,
+        "scores": [_score(rows[name]) for name in names if name in rows],
+        "duels": [(one, [cells.get((one, two), "") for two in names]) for one in names],
+    }
+
+
+def _score(row: ScoreRow) -> tuple[str, ...]:
+    return (
+        row.recipe,
+        f"{row.loss:.4f}",
+        loss_span(row.loss_lower80, row.loss_upper80),
+        "" if row.loss_actual is None else f"{row.loss_actual:.4f}",
+        points(row.accuracy),
+        span(row.lower80, row.upper80),
+        points(row.accuracy_actual),
+        row.status,
+    )
