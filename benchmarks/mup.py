@@ -268,6 +268,7 @@ def trained(
 def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
     """Two tables: the best rate by width, and what the base's best rate costs at the others."""
     widths = scale.widths
+    told = f"{scale.seeds} seeds, ± standard error" if scale.seeds > 1 else "one seed"
     head = "| method | " + " | ".join(f"width {width}" for width in widths)
     rule = "| --- |" + " --- |" * (len(widths) + 1)
     rates = [f"{head} | moves, steps |", rule]
@@ -288,11 +289,11 @@ def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
     return "\n".join(
         [
             "`python benchmarks/mup.py`: the best peak learning rate on a grid of factor 2, and in "
-            f"brackets its base-2 logarithm by a parabola ± its standard error over {scale.seeds} "
-            "seeds. The last column: from the narrowest to the widest, in steps of the grid.\n",
+            f"brackets its base-2 logarithm by a parabola; {told}. The last column: from the "
+            "narrowest to the widest, in steps of the grid.\n",
             *rates,
-            "\nHeld-out loss there, nats per byte, standard error over seeds; and at the widest "
-            "with the best rate of the narrowest.\n",
+            "\nHeld-out loss there, nats per byte; and at the widest with the narrowest's best "
+            "rate.\n",
             *costs,
             "",
         ]
