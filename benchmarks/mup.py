@@ -328,7 +328,7 @@ def draw(losses: Losses, scale: Scale, methods: list[str], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import colormaps, pyplot
 
-    from predict.plots import STYLE, to_svg
+    from predict.drawing import STYLE, to_svg
 
     with pyplot.rc_context(STYLE):
         rows = math.ceil(len(methods) / 2)

@@ -160,7 +160,7 @@ def figure(check: CoordinateCheck) -> Figure:
     from matplotlib import colormaps, pyplot
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from predict.plots import STYLE
+    from predict.drawing import STYLE
 
     titles = {"initial": "output at the first step", "change": f"change in {check.steps} steps"}
     with pyplot.rc_context(STYLE):
