@@ -38,7 +38,9 @@ from ladder.step import LossModel, optimizer_step
 from predict.plots import to_svg
 
 SEQUENCES, LENGTH = 8, 32
-MULTIPLIER_RATE = 0.01
+MULTIPLIER_RATE = 0.03
+"""Learning rate of multipliers, whatever S is."""
+
 LAST = 0.25
 """Share of a run over which sizes and losses are averaged."""
 
@@ -70,11 +72,11 @@ class Grid:
 
 FULL = Grid(
     Shape(layers=2, width=32, heads=2, hidden=64),
-    (8e-3, 4e-3, 2e-3),
+    (8e-3, 4e-3),
     (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0),
-    3.0,
+    4.0,
 )
-SMALL = Grid(Shape(layers=1, width=8, heads=1, hidden=16), (0.03,), (1 / 8, 1 / 2), 3.0)
+SMALL = Grid(Shape(layers=1, width=8, heads=1, hidden=16), (0.1,), (1 / 8, 1 / 2), 3.0)
 
 
 @dataclass(frozen=True)
@@ -95,10 +97,12 @@ class Run:
         return (self.rate / self.decay) ** 0.5
 
 
-def train(grid: Grid, rate: float, decay: float, steps: int, multiplied: bool, seed: int) -> Run:
-    """One model at a constant learning rate."""
-    kind = "both" if multiplied else "none"
-    scale = MULTIPLIER_RATE / rate
+def train(
+    grid: Grid, rate: float, decay: float, steps: int, own_rate: float | None, seed: int
+) -> Run:
+    """One model at a constant learning rate; `own_rate` is its multipliers', None without."""
+    kind = "both" if own_rate else "none"
+    scale = (own_rate or rate) / rate
     recipe = Recipe(
         weight_decay=decay, multipliers=Multipliers(kind=kind, learning_rate_scale=scale)
     )
@@ -239,14 +243,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the grid, draw, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="seconds, to see that it runs")
+    parser.add_argument("--rate", type=float, default=MULTIPLIER_RATE, help="of multipliers")
     parser.add_argument("--figure", type=Path, help="where the figure goes, .svg")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     grid = SMALL if given.small else FULL
     plain, multiplied, walks = [], [], []
     for number, (rate, decay, steps) in enumerate(grid.pairs()):
-        plain.append(train(grid, rate, decay, steps, False, number))
-        multiplied.append(train(grid, rate, decay, steps, True, number))
+        plain.append(train(grid, rate, decay, steps, None, number))
+        multiplied.append(train(grid, rate, decay, steps, given.rate, number))
         walks.append(walk(rate, decay, steps, number))
     if given.figure:
         write_text(given.figure, to_svg(figure(plain, multiplied, walks)))
@@ -257,7 +262,8 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"rate / weight decay), over {len(plain)} runs (S from {grid.ratios[0]:g} to")
     print(f"{grid.ratios[-1]:g}, learning rate x weight decay {speeds}; {grid.times:g} times one")
     print(f"over it in steps) with its standard error; Llama, d = {shape.width}, {shape.layers}")
-    print("layers, one seed a run. 1: the size is what S makes it; 0: it does not depend on S.\n")
+    print(f"layers, one seed a run; multipliers learn at a rate of {given.rate}. 1: the size is")
+    print("what S makes it; 0: it does not depend on S.\n")
     print(table(plain, multiplied, walks))
 
 

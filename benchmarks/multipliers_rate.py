@@ -26,12 +26,12 @@ from ladder.corpora import open_corpus
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
 
-RUNG = "7K-2xC"
+RUNG = "3K-2xC"
 ARCHITECTURES = ("olmo2", "llama")
-SCALES = (None, 0.03, 0.1, 0.3, 1.0, 3.0)
+SCALES = (None, 0.1, 0.3, 1.0, 3.0)
 """Multiples of the recipe's learning rate; None is a model without multipliers."""
 
-SEEDS = 3
+SEEDS = 2
 
 
 def excess(architecture: str, scale: float | None, seed: int, rung: str) -> float:

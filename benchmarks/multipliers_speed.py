@@ -1,6 +1,6 @@
 """Times a step with learnable multipliers against one without, and against PyTorch's parametrize.
 
-    python benchmarks/multipliers_speed.py [--small] > benchmarks/multipliers_speed.md
+    python benchmarks/multipliers_speed.py [CASE ...] [--small] > benchmarks/multipliers_speed.md
 
 Three models of the same shape, initial weights and batches take steps in turn on one CPU thread:
 without multipliers; with row and column multipliers of every matrix of the blocks and the
@@ -38,10 +38,14 @@ SHAPES = {
     "d = 256": Shape(layers=8, width=256, heads=4, hidden=1024),
     "d = 16": Shape(layers=1, width=16, heads=1, hidden=40),
 }
-CASES = (("d = 256", 16, 128, 16), ("d = 256", 8, 512, 10), ("d = 16", 8, 32, 100))
+CASES = {
+    "d256-16x128": ("d = 256", 16, 128, 9),
+    "d256-8x512": ("d = 256", 8, 512, 6),
+    "d16-8x32": ("d = 16", 8, 32, 100),
+}
 """Shape, sequences and tokens of each, turns."""
 
-SMALL = (("d = 16", 8, 32, 6),)
+SMALL = {"small": ("d = 16", 8, 32, 6)}
 VOCABULARY = 4096
 WARM_UP = 2
 BOTH = Recipe(multipliers=Multipliers(kind="both"))
@@ -144,7 +148,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="seconds, to see that it runs")
-    cases = SMALL if parser.parse_args().small else CASES
+    parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; all by default")
+    given = parser.parse_args()
+    known = SMALL if given.small else CASES
+    cases = [known[name] for name in given.cases or known]
     torch.set_num_threads(1)
     print("# What multipliers cost in a step\n")
     print("`python benchmarks/multipliers_speed.py`: Llama, fp32, one CPU thread, AdamW, row and")

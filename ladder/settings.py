@@ -182,7 +182,8 @@ class Multipliers(Section):
     embedding: bool = True
     """Whether the input embedding has them, row and column; one that is tied to the head cannot."""
     learning_rate_scale: float = Field(1.0, gt=0)
-    """Their learning rate as a multiple of the recipe's, whatever the parametrisation."""
+    """Their learning rate as a multiple of the recipe's, whatever the parametrisation: 1 helps one
+    architecture and hurts no other beyond noise (benchmarks/multipliers_rate)."""
     weight_decay: float = Field(0.002, ge=0)
     """Their decay, towards 0; it holds still what symmetries leave free (the paper's value). Their
     gradients do not count in the norm that is clipped, as in the paper, and are scaled by the same

@@ -11,7 +11,7 @@ import numpy as np
 from predict.fit import Fit, Prior, fit
 from predict.laws import Array, Law, get_law, law_inputs
 from predict.methods import Chain, Method
-from predict.points import RungPoint, TaskPoints, padded, rung_weights
+from predict.points import RungPoint, TaskPoints, mean_of_seeds, padded, rung_weights
 from predict.shared import WEAK
 
 MISFIT = 1.5
@@ -80,7 +80,7 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     usable = {
         task: rungs
         for task, found in points.items()
-        if len(rungs := usable_rungs(chain, found)) >= least_rungs(chain)
+        if len(rungs := _fitted_rungs(chain, found, method)) >= least_rungs(chain)
     }
     if not usable:
         return {}
@@ -136,6 +136,11 @@ def usable_rungs(chain: Chain, points: TaskPoints) -> list[RungPoint]:
     if get_law(chain.law).output != "log_quality":
         return rungs
     return [rung for rung in rungs if (quality(rung) or 0.0) > LEAST_QUALITY]
+
+
+def _fitted_rungs(chain: Chain, points: TaskPoints, method: Method) -> list[RungPoint]:
+    rungs = usable_rungs(chain, points)
+    return mean_of_seeds(rungs) if method.reruns_share else rungs
 
 
 def _fit_step1(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -110,6 +110,41 @@ def rung_weights(rungs: Sequence[RungPoint], method: Method) -> list[float]:
     # Reruns end within a few steps of each other.
     near = (np.abs(sizes[:, None] - sizes) < 0.01) & (np.abs(lengths[:, None] - lengths) < 0.01)
     return [1 / int(count) for count in near.sum(axis=1)]
+
+
+def mean_of_seeds(rungs: Sequence[RungPoint]) -> list[RungPoint]:
+    """The rungs, those of the same params and tokens that differ in their seeds as their mean.
+
+    Its noise is less than a run's, which only the scatter of the means can tell a fit.
+    """
+    groups: list[list[RungPoint]] = []
+    for rung in rungs:
+        for group in groups:
+            first = group[0]
+            if (
+                rung.seed is not None
+                and first.seed is not None
+                and rung.seed not in [other.seed for other in group]
+                and abs(math.log(rung.params / first.params)) < 0.01
+                and abs(math.log(rung.tokens / first.tokens)) < 0.01
+            ):
+                group.append(rung)
+                break
+        else:
+            groups.append([rung])
+    return [group[0] if len(group) == 1 else _mean_rung(group) for group in groups]
+
+
+def _mean_rung(group: Sequence[RungPoint]) -> RungPoint:
+    known = [rung.accuracy for rung in group if rung.accuracy is not None]
+    return replace(
+        group[0],
+        loss=float(np.mean([rung.loss for rung in group])),
+        accuracy=float(np.mean(known)) if len(known) == len(group) else None,
+        loss_sd=None,
+        accuracy_sd=None,
+        seed=None,
+    )
 
 
 def padded(lists: Sequence[Sequence[float] | Array]) -> Array:

@@ -222,8 +222,8 @@ class TaskFit:
             return f"step 1: {self.step1.doubt}"
         if why := self._one_design(target):
             return why
-        if len(self.rungs) < FEWEST:
-            return f"{len(self.rungs)} rungs; intervals are calibrated on {FEWEST} or more"
+        if self.step1.points < FEWEST:
+            return f"{self.step1.points} rungs; intervals are calibrated on {FEWEST} or more"
         if not self.votes:
             if all(r.accuracy is None for r in self.rungs):
                 return ""
@@ -303,5 +303,5 @@ def signal(rungs: Sequence[RungPoint], step1: Fit) -> float:
     The noise is step 1's rms for n - 4 degrees of freedom, .2% or more.
     """
     losses = [r.loss for r in rungs]
-    noise = step1.relative_rms * math.sqrt(len(losses) / max(len(losses) - 4, 1))
+    noise = step1.relative_rms * math.sqrt(step1.points / max(step1.points - 4, 1))
     return math.log(max(losses) / min(losses)) / max(noise, 0.002)

@@ -1,7 +1,7 @@
 """Draws many walks of a sparse chain at once, one uniform number a token; no torch.
 
-The number's whole part, times a node's transitions, picks one of them. Where they are not all as
-likely, its fraction decides between that one and its alias (Walker's alias method).
+The whole part of the number times a node's transitions picks one of them. Where they are not all
+as likely, the fraction decides between that one and its alias (Walker's alias method).
 """
 
 from __future__ import annotations
