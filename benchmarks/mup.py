@@ -34,15 +34,21 @@ from ladder.config import Experiment, load_config
 ADAMW = {"optimizer": "adamw"}
 MATCHED = {"optimizer": "muon", "muon": {"adjust_lr_fn": "match_rms_adamw"}}
 ORIGINAL = {"optimizer": "muon", "muon": {"adjust_lr_fn": "original"}}
+MUP = {"parametrisation": "mup"}
 METHODS: dict[str, dict[str, Any]] = {
     "AdamW, standard": ADAMW,
-    "AdamW, muP": {**ADAMW, "parametrisation": "mup"},
+    "AdamW, muP": {**ADAMW, **MUP},
     "Muon match_rms_adamw, standard": MATCHED,
+    "Muon match_rms_adamw, muP": {**MATCHED, **MUP},
     "Muon original, standard": ORIGINAL,
-    "Muon match_rms_adamw, muP": {**MATCHED, "parametrisation": "mup"},
-    "Muon original, muP": {**ORIGINAL, "parametrisation": "mup"},
+    "Muon original, muP": {**ORIGINAL, **MUP},
 }
-"""Settings of the recipe by the method's name."""
+"""Settings of the recipe by the method's name. The rate that is searched is that of the blocks'
+matrices; under Muon, embedding and head keep HELD."""
+JOINT = ", one rate for all"
+"""Ends the name of a method in which Muon's matrices, embedding and head share one rate."""
+HELD = -3
+"""Power of AdamW's rate for embedding, head and vectors under Muon: AdamW's best at the base."""
 
 RANGE = (-14, 2)
 """Powers of two that a peak learning rate may be."""
@@ -96,7 +102,7 @@ def make_config(scale: Scale, method: str) -> Experiment:
         "ladder.sizes": list(sizes),
         "corpus.validation_tokens": scale.held_out,
         "corpus.continuations": [],
-        **{f"recipe.{key}": value for key, value in METHODS[method].items()},
+        **{f"recipe.{key}": value for key, value in METHODS[method.replace(JOINT, "")].items()},
     }
     if scale.sources:
         source = {"name": "small", "files": scale.sources, "format": "txt", "separator": "\n\n\n"}
@@ -122,13 +128,16 @@ def train(run: Run, scale: Scale, folder: Path) -> float:
     corpus = open_corpus(config.corpus, folder)
     corpus.prepare()
     shape, own = config.model.shape(f"w{run.width}"), config.recipe
-    scales = factors(config, shape, corpus.vocabulary)
+    scales, peak = factors(config, shape, corpus.vocabulary), 2.0**run.power
+    if own.optimizer == "muon" and JOINT not in run.method:
+        muon = own.muon.model_copy(update={"learning_rate_scale": 2.0 ** (run.power - HELD)})
+        own, peak = own.model_copy(update={"muon": muon}), 2.0**HELD
     model = build_model(config.model, shape, corpus.vocabulary, run.seed, factors=scales)
     optimizers = build_optimizers(model, own, scales)
     loss_model, warmup = LossModel(model, own.z_loss), recipe.warmup_steps(scale.steps, own.warmup)
     with joined(config.execution) as parallel:
         for step in range(1, scale.steps + 1):
-            rate = recipe.scheduled(step, scale.steps, warmup, 2.0**run.power, own.schedule, 0.0)
+            rate = recipe.scheduled(step, scale.steps, warmup, peak, own.schedule, 0.0)
             optimizers.set_learning_rate(rate)
             rows = corpus.batch(run.seed, step, scale.sequences, scale.length + 1)
             tokens = torch.from_numpy(rows)
@@ -147,7 +156,7 @@ def first_power(method: str, width: int) -> int:
     falls = 0.0
     if "standard" in method and "original" not in method:
         falls = 1.0 if "AdamW" in method else 0.5
-    return round(-4.5 - falls * math.log2(width / 16))
+    return round(-3 - falls * math.log2(width / 16))
 
 
 def twin(run: Run, scale: Scale) -> Run:
@@ -268,6 +277,7 @@ def trained(
 def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
     """Two tables: the best rate by width, and what the base's best rate costs at the others."""
     widths = scale.widths
+    told = f"{scale.seeds} seeds, ± standard error" if scale.seeds > 1 else "one seed"
     head = "| method | " + " | ".join(f"width {width}" for width in widths)
     rule = "| --- |" + " --- |" * (len(widths) + 1)
     rates = [f"{head} | moves, steps |", rule]
@@ -277,22 +287,22 @@ def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
         best = [best_power(losses, scale, method, width) for width in widths]
         assert best[0] is not None
         cells = [
-            f"2^{power} ({place:.2f} ± {error:.2f})"
+            f"2^{power} ({place:.2f}{spread(error, 2)})"
             for power, (place, error) in zip(best, places, strict=True)
         ]
         move, error = places[-1][0] - places[0][0], math.hypot(places[-1][1], places[0][1])
-        rates.append(f"| {method} | {' | '.join(cells)} | {move:+.2f} ± {error:.2f} |")
+        rates.append(f"| {method} | {' | '.join(cells)} | {move:+.2f}{spread(error, 2)} |")
         cells = [_loss(losses, scale, method, w, p) for w, p in zip(widths, best, strict=True)]
         transferred = _loss(losses, scale, method, widths[-1], best[0])
         costs.append(f"| {method} | {' | '.join(cells)} | {transferred} |")
     return "\n".join(
         [
             "`python benchmarks/mup.py`: the best peak learning rate on a grid of factor 2, and in "
-            f"brackets its base-2 logarithm by a parabola ± its standard error over {scale.seeds} "
-            "seeds. The last column: from the narrowest to the widest, in steps of the grid.\n",
+            f"brackets its base-2 logarithm by a parabola; {told}. The last column: from the "
+            "narrowest to the widest, in steps of the grid.\n",
             *rates,
-            "\nHeld-out loss there, nats per byte, standard error over seeds; and at the widest "
-            "with the best rate of the narrowest.\n",
+            "\nHeld-out loss there, nats per byte; and at the widest with the narrowest's best "
+            "rate.\n",
             *costs,
             "",
         ]
@@ -303,7 +313,12 @@ def _loss(losses: Losses, scale: Scale, method: str, width: int, power: int | No
     assert power is not None
     own = [losses[twin(Run(method, width, power, s), scale)] for s in range(scale.seeds)]
     error = statistics.stdev(own) / math.sqrt(len(own)) if len(own) > 1 else math.nan
-    return f"{statistics.fmean(own):.4f} ± {error:.4f}"
+    return f"{statistics.fmean(own):.4f}{spread(error, 4)}"
+
+
+def spread(error: float, digits: int) -> str:
+    """A standard error behind a number; nothing with one seed."""
+    return f" ± {error:.{digits}f}" if math.isfinite(error) else ""
 
 
 def draw(losses: Losses, scale: Scale, methods: list[str], path: Path) -> None:
@@ -313,7 +328,7 @@ def draw(losses: Losses, scale: Scale, methods: list[str], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import colormaps, pyplot
 
-    from predict.plots import STYLE, to_svg
+    from predict.drawing import STYLE, to_svg
 
     with pyplot.rc_context(STYLE):
         rows = math.ceil(len(methods) / 2)
@@ -347,7 +362,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Train what is missing, print the tables, draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--small", action="store_true", help="seconds, to see that it works")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    joint = [method + JOINT for method in METHODS if "Muon" in method]
+    parser.add_argument("--methods", nargs="+", choices=[*METHODS, *joint], default=list(METHODS))
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=Path("runs/mup"), help="of the corpus")
     parser.add_argument("--results", type=Path, help="JSON lines; benchmarks/results/mup.jsonl")

@@ -19,7 +19,7 @@ def main(runs: str, task: str, out: str) -> None:
     table = read_observations(Path(runs) / "observations.parquet")
     model = TwoStage("published", tasks=[task]).fit(table)
     rows = audit(model, table).rows
-    figure = task_figure(model.fits_[task], [row.prediction for row in rows], rows)
+    figure = task_figure(model.fits_[task], [row.prediction for row in rows], rows, model.method)
     write_text(out, to_svg(figure))
 
 

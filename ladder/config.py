@@ -122,15 +122,14 @@ class Experiment(Section):
                 raise ValueError(f"size {size} of the published ladder: {reason}; give its shape")
 
     def _check_heads(self) -> None:
-        base = self.mup_base
+        base = self.mup_base.summed_over if self.mup_base else {}
         for size in self._sizes if base else ():
-            shape = self.model.shape(size)
-            if base and shape.head != base.head:
-                raise ValueError(
-                    f"recipe.parametrisation mup: heads of size {size} are {shape.head} wide, "
-                    f"those of the base {base.head}; make them equal, and let the number of heads "
-                    "grow"
-                )
+            for kept, width in self.model.shape(size).summed_over.items():
+                if width != base[kept]:
+                    raise ValueError(
+                        f"recipe.parametrisation mup: {kept} of size {size} is {width}, of the "
+                        f"base {base[kept]}; make them equal, and let the number of heads grow"
+                    )
 
     def _check_recipes(self) -> None:
         if len(set(self.seeds)) < len(self.seeds):

@@ -14,11 +14,12 @@ import torch
 from evaluation.files import InputError
 from ladder.config import Experiment
 from ladder.corpora import Corpus
-from ladder.model import build_model
+from ladder.model import build_model, freeze_norms
 from ladder.mup import factors
 from ladder.optim import build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import learning_rate
+from ladder.section import Section
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
 from ladder.train import run_seed
@@ -86,19 +87,26 @@ def scaled(shape: Shape, width: int) -> Shape:
 
     Raises InputError where something would not be a whole number.
     """
-    changes: dict[str, Any] = {}
-    for name in ("heads", "kv_heads", "hidden"):
-        before = getattr(shape, name)
-        if before is None:
-            continue
-        whole, rest = divmod(before * width, shape.width)
-        if rest or not whole:
-            raise InputError(
-                f"--widths {width}: {name} {before} of width {shape.width} would be "
-                f"{before * width / shape.width:g}; take a multiple of {shape.width}"
-            )
-        changes[name] = whole
-    return shape.model_copy(update={**changes, "width": width})
+
+    def grown(section: Section, *names: str) -> dict[str, int]:
+        found = {}
+        for name in names:
+            if (before := getattr(section, name)) is None:
+                continue
+            found[name], rest = divmod(before * width, shape.width)
+            if rest or not found[name]:
+                raise InputError(
+                    f"--widths {width}: {name} {before} of width {shape.width} would be "
+                    f"{before * width / shape.width:g}; take a multiple of {shape.width}"
+                )
+        return found
+
+    changes: dict[str, Any] = {"width": width, **grown(shape, "heads", "kv_heads", "hidden")}
+    if shape.ssm is not None:
+        mixer = shape.mixer
+        kept = {"head_width": mixer.head_width, "state": mixer.state}
+        changes["ssm"] = shape.ssm.model_copy(update={**kept, **grown(shape.ssm, "heads")})
+    return shape.model_copy(update=changes)
 
 
 def check_coordinates(
@@ -152,7 +160,7 @@ def figure(check: CoordinateCheck) -> Figure:
     from matplotlib import colormaps, pyplot
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    from predict.plots import STYLE
+    from predict.drawing import STYLE
 
     titles = {"initial": "output at the first step", "change": f"change in {check.steps} steps"}
     with pyplot.rc_context(STYLE):
@@ -191,6 +199,8 @@ def _measured(
     model = build_model(
         config.model, shape, corpus.vocabulary, seed, config.execution.attention, scales
     )
+    if not recipe.train_norms:
+        freeze_norms(model)
     parallel.shard(model, config.execution)
     optimizers = build_optimizers(model, recipe, scales)
     loss_model = LossModel(model, recipe.z_loss)

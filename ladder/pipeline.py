@@ -15,7 +15,9 @@ from ladder.config import Experiment
 from ladder.corpora import open_corpus
 from ladder.plan import Plan, Rung, make_plan
 from ladder.recipes_result import RecipesResult, write_recipes_report
-from ladder.report import Result, write_report
+from ladder.report import write_report
+from ladder.report_provenance import Origin, origin_of_runs
+from ladder.result import Result
 from ladder.runs import RunsFolder
 from ladder.tracker import check_tracking
 from ladder.truth import check_truth
@@ -71,24 +73,40 @@ def analyse(
     return Result(model, tuple(model.predict_targets(wanted)), tuple(wanted), checked, truth)
 
 
-def analyse_runs(config: Experiment, plan: Plan, runs: RunsFolder) -> Result:
-    """Write what follows from the runs that have finished; returns it."""
+def analyse_runs(
+    config: Experiment,
+    plan: Plan,
+    runs: RunsFolder,
+    figures: Path | None = None,
+    full: bool = False,
+) -> Result:
+    """Write what follows from the runs that have finished; returns it.
+
+    `figures` and `full` are the report's, see ladder.report.
+    """
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     model, known = TwoStage(config.predict.method), _known(config, runs)
     result = analyse(model, observations, plan.as_targets(), known)
-    _write(result, observations, f"task-ladder: {config.name}", runs)
+    origin = _origin(config, plan, runs)
+    _write(result, observations, origin, runs, figures or runs.figures, full)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
     write_json(runs.predictions, {**document, "made_from": runs.digests(plan)})
     return result
 
 
-def analyse_recipes(config: Experiment, plan: Plan, runs: RunsFolder) -> RecipesResult:
+def analyse_recipes(
+    config: Experiment,
+    plan: Plan,
+    runs: RunsFolder,
+    figures: Path | None = None,
+    full: bool = False,
+) -> RecipesResult:
     """Write what follows from the runs of several recipes that have finished; returns it.
 
-    A ladder of each recipe is fitted by itself, then all are compared. InputError where no recipe
-    can be fitted yet.
+    A ladder of each recipe is fitted by itself, then all are compared. `figures`, with a folder
+    for each recipe in it, and `full` are the reports'. InputError where no recipe can be fitted.
     """
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
@@ -105,7 +123,8 @@ def analyse_recipes(config: Experiment, plan: Plan, runs: RunsFolder) -> Recipes
             continue
         results[name], own = result, runs.recipe(name)
         own.path.mkdir(parents=True, exist_ok=True)
-        _write(result, table, f"task-ladder: {config.name}, {name}", own)
+        origin = _origin(config, plan.of_recipe(name), runs, name)
+        _write(result, table, origin, own, own.figures if figures is None else figures / name, full)
         write_json(own.predictions, predictions_document(model, result.predictions))
     if not results:
         raise InputError("; ".join(f"{name}: {why}" for name, why in left_out.items()))
@@ -126,10 +145,26 @@ def _known(config: Experiment, runs: RunsFolder) -> tuple[str, float | None]:
     return corpus.validation, corpus.floor(config.model.sequence_length)
 
 
-def _write(result: Result, observations: pd.DataFrame, title: str, runs: RunsFolder) -> None:
+def _origin(config: Experiment, plan: Plan, runs: RunsFolder, recipe: str = "") -> Origin:
+    folders = {r.name: runs.rung(r.name).path for r in plan.runs if runs.rung(r.name).finished}
+    name = f"{config.name}, {recipe}" if recipe else config.name
+    return origin_of_runs(name, runs.config, folders)
+
+
+def _write(
+    result: Result,
+    observations: pd.DataFrame,
+    origin: Origin,
+    runs: RunsFolder,
+    figures: Path,
+    full: bool,
+) -> None:
     rows = (result.audit or Audit(())).frame()
     write_text(runs.audit, rows.to_csv(index=False))
-    write_report(result, observations, title, runs.report)
+    title = f"task-ladder: {origin.name}"
+    write_report(
+        result, observations, title, runs.report, origin=origin, figures=figures, full=full
+    )
 
 
 def _compare(config: Experiment, plan: Plan, tables: dict[str, pd.DataFrame]) -> Comparison:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
-from evaluation.files import write_text
-from ladder import __version__
-from ladder.report import Result
-from ladder.tables import loss_span, points, span
+from ladder.report_page import Head, write_page
+from ladder.report_parts import Cell, Section, Table, number, plural, points, span
+from ladder.result import Result
+from ladder.tables import loss_span
 from predict.audit import Audit
 from predict.comparison import MEAN, Comparison, ScoreRow
 
@@ -60,26 +59,24 @@ class RecipesResult:
 
 def write_recipes_report(result: RecipesResult, title: str, path: Path) -> None:
     """Write the comparison as one HTML file that links to every recipe's own, atomically."""
-    environment = Environment(
-        loader=PackageLoader("ladder", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = result.comparison
-    html = environment.get_template("recipes.html").render(
+    links = tuple((name, f"recipes/{name}/report.html") for name in result.results)
+    head = Head(
         title=title,
-        version=__version__,
-        method=result.document()["method"],
-        names=list(result.results),
-        left_out=result.left_out,
-        warnings=found.warnings if found else (),
-        sections=_sections(found) if found else [],
+        method=f"Method {result.document()['method']}, a ladder of each recipe",
+        lead=f"{plural(len(links), 'recipe')} compared."
+        if found
+        else "Fewer than two recipes could be fitted: there is nothing to compare yet.",
+        misses=(
+            *(f"{name}: left out, {why}" for name, why in result.left_out.items()),
+            *(found.warnings if found else ()),
+        ),
     )
-    write_text(path, html)
+    own = Section("Reports of the recipes", links=links)
+    write_page(head, [own, *(_sections(found) if found else [])], path)
 
 
-def _sections(found: Comparison) -> list[dict[str, Any]]:
+def _sections(found: Comparison) -> list[Section]:
     """A task at a target each, the mean over tasks first: scores and duels, best first."""
     keys = dict.fromkeys((row.target, row.task) for row in found.pairs)
     return [
@@ -88,7 +85,7 @@ def _sections(found: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _section(found: Comparison, target: str, task: str) -> dict[str, Any]:
+def _section(found: Comparison, target: str, task: str) -> Section:
     pairs = [row for row in found.pairs if (row.target, row.task) == (target, task)]
     won = dict.fromkeys(found.recipes, 0.0)
     cells: dict[tuple[str, str], str] = {}
@@ -102,21 +99,27 @@ def _section(found: Comparison, target: str, task: str) -> dict[str, Any]:
         cells[row.second, row.first] = f"{1 - chance:.0%}{back}"
     names = sorted(won, key=lambda name: -won[name])
     rows = {s.recipe: s for s in found.scores if (s.target, s.task) == (target, task)}
-    return {
-        "target": target,
-        "task": task,
-        "names": names,
-        "scores": [_score(rows[name]) for name in names if name in rows],
-        "duels": [(one, [cells.get((one, two), "") for two in names]) for one in names],
-    }
+    scores = Table(
+        ("recipe", "loss", "80%", "actual", "accuracy", "80%", "actual", "status"),
+        tuple(_score(rows[name]) for name in names if name in rows),
+    )
+    duels = Table(
+        ("", *names),
+        tuple((one, *(cells.get((one, two), "") for two in names)) for one in names),
+    )
+    text = (
+        "Below the scores: how often a run of the row's recipe has a lower loss than one of the "
+        "column's, and the compute that the column's recipe needs to reach the row's loss.",
+    )
+    return Section(f"{target}, {task}", text, tables=(scores, duels) if scores.rows else (duels,))
 
 
-def _score(row: ScoreRow) -> tuple[str, ...]:
+def _score(row: ScoreRow) -> tuple[Cell | str, ...]:
     return (
         row.recipe,
-        f"{row.loss:.4f}",
+        number(row.loss, ".4f"),
         loss_span(row.loss_lower80, row.loss_upper80),
-        "" if row.loss_actual is None else f"{row.loss_actual:.4f}",
+        number(row.loss_actual, ".4f"),
         points(row.accuracy),
         span(row.lower80, row.upper80),
         points(row.accuracy_actual),

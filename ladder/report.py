@@ -1,66 +1,47 @@
-"""One self-contained HTML file from a fitted predictor: ladder, fits, predictions, errors."""
+"""The report of a fitted predictor: ladder, fits, predictions, errors, as one HTML file.
+
+A section is a function in ladder.report_sections.SECTIONS; ladder.report_page makes them a page.
+"""
 
 from __future__ import annotations
 
-import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader
 
-from evaluation.files import write_text
-from ladder import __version__
-from ladder.truth import TruthCheck
-from predict.audit import Audit
-from predict.laws import get_law
-from predict.plots import audit_figure, task_figure, to_svg
-from predict.task_fit import Prediction, Target, TaskFit
-from predict.two_stage import TwoStage
+from ladder.report_context import Context
+from ladder.report_page import Card, Head, write_page
+from ladder.report_parts import Section, plural
+from ladder.report_provenance import Origin
+from ladder.report_sections import SECTIONS
+from ladder.result import Result
+from predict.drawing import flops_text
 
-
-@dataclass(frozen=True)
-class Result:
-    """Everything that follows from an observations table."""
-
-    model: TwoStage
-    predictions: tuple[Prediction, ...]
-    targets: tuple[Target, ...]
-    audit: Audit | None
-    """None where no target was measured."""
-    truth: TruthCheck | None
-    """None where the corpus's entropy is not known."""
+__all__ = ["Result", "Section", "misses", "write_report"]
 
 
-def write_report(result: Result, observations: pd.DataFrame, title: str, path: Path) -> None:
-    """Write the report, atomically; every name from the data is escaped."""
-    environment = Environment(
-        loader=PackageLoader("ladder", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["points"] = _points
-    environment.filters["signed"] = _signed
-    environment.filters["loss"] = lambda x: f"{x:.4f}"
-    environment.filters["figures"] = lambda x: "" if x is None else f"{x:.4g}"
-    audit = result.audit
-    measured = {r.prediction.target for r in audit.rows} if audit else set()
-    scored = [r for r in audit.rows if r.error is not None] if audit else []
-    html = environment.get_template("report.html").render(
-        title=title,
-        version=__version__,
-        result=result,
-        rows=scored,
-        ahead=[p for p in result.predictions if p.target not in measured],
-        losses=[r for r in audit.rows if r.error is None] if audit else [],
-        misses=misses(result),
-        overview=_image(to_svg(audit_figure(scored))) if scored else "",
-        tasks=[_task(fitted, result) for fitted in result.model.fits_.values()],
-        rungs=_rungs(result.model, observations),
-        warnings=result.model.warnings(),
-    )
-    write_text(path, html)
+def write_report(
+    result: Result,
+    observations: pd.DataFrame,
+    title: str,
+    path: Path,
+    *,
+    origin: Origin | None = None,
+    figures: Path | None = None,
+    full: bool = False,
+    more: Sequence[Section] = (),
+) -> None:
+    """Write the report, atomically; every name from the data is escaped.
+
+    `origin` says what it was made from; `figures` is a folder that gets every figure as SVG and
+    PNG; `full` cuts the ladder and fits it again however long that takes; `more` are sections
+    before the last one, which tells the provenance.
+    """
+    context = Context(result, observations, origin, full)
+    sections = [s for make in SECTIONS if (s := make(context)) is not None]
+    sections[-1:-1] = more
+    write_page(_head(context, title), sections, path, figures)
 
 
 def misses(result: Result) -> list[str]:
@@ -71,9 +52,10 @@ def misses(result: Result) -> list[str]:
             continue
         name = f"{row.prediction.target}, {row.prediction.task}"
         if abs(row.error) > 0.05:
-            lines.append(f"{name}: off by {_signed(row.error)} points")
+            lines.append(f"{name}: off by {100 * row.error:+.1f} points")
         if row.top_rung is not None and abs(row.error) >= abs(row.top_rung - row.actual):
-            lines.append(f"{name}: no closer than repeating the top rung's {_points(row.top_rung)}")
+            top = f"{100 * row.top_rung:.1f}"
+            lines.append(f"{name}: no closer than repeating the top rung's {top}")
     if result.truth is not None:
         if abs(result.truth.floor_error) > 0.1:
             lines.append(f"irreducible loss: off by {result.truth.floor_error:+.1%} of the range")
@@ -82,67 +64,55 @@ def misses(result: Result) -> list[str]:
     return lines
 
 
-def _task(fitted: TaskFit, result: Result) -> dict[str, object]:
-    predictions = [p for p in result.predictions if p.task == fitted.task]
-    rows = result.audit.rows if result.audit else ()
-    actuals = [r for r in rows if r.prediction.task == fitted.task]
-    return {
-        "name": fitted.task,
-        "image": _image(to_svg(task_figure(fitted, predictions, actuals))),
-        "fits": [
-            {
-                "step": step,
-                "formula": get_law(fit.law).formula,
-                "parameters": fit.values(),
-                "certificate": fit.certificate(),
-                "certified": fit.certified,
-            }
-            for step, fit in fitted.steps()
-        ],
-    }
+def _head(context: Context, title: str) -> Head:
+    result = context.result
+    error = result.audit.mean_abs_error if result.audit else None
+    if error is not None:
+        lead = f"The predicted accuracies are off by {100 * error:.1f} points on average."
+    elif result.predictions:
+        lead = "Predictions; no target has been measured yet."
+    else:
+        lead = "A fitted ladder; no target was named."
+    missed = misses(result)
+    well = (
+        "Every prediction is within 5 points and closer than repeating the top rung's accuracy."
+        if error is not None and not missed
+        else ""
+    )
+    method = result.model.method
+    return Head(
+        title=title,
+        method=f"Method {method.name} ({method.source})",
+        lead=lead,
+        cards=tuple(_cards(context)),
+        lines=tuple(result.truth.lines()) if result.truth else (),
+        misses=tuple(missed),
+        well=well,
+    )
 
 
-def _rungs(model: TwoStage, observations: pd.DataFrame) -> dict[str, object]:
-    """The ladder and the targets: last row of each run, loss and accuracy on the first tasks."""
-    tasks = list(model.fits_)[:6]
-    used = {rung.run for fitted in model.fits_.values() for rung in fitted.rungs}
-    table = observations[observations["run"].isin(used) | (observations["role"] == "target")]
-    last = table.sort_values("step", kind="stable").groupby(["run", "task"], sort=False).tail(1)
-    lines = []
-    for run, part in last.groupby("run", sort=False):
-        by_task = part.set_index("task")
-        cells = []
-        for task in tasks:
-            if task not in by_task.index:
-                cells.append("")
-                continue
-            accuracy = by_task.at[task, "accuracy"] if "accuracy" in by_task else None
-            loss = f"{by_task.at[task, 'loss']:.3f}"
-            cells.append(loss if pd.isna(accuracy) else f"{loss} / {_points(accuracy)}")
-        first = part.iloc[0]
-        flops = 6 * first["params"] * first["tokens"]
-        lines.append(
-            {
-                "run": run,
-                "role": first["role"],
-                "params": f"{first['params']:,.0f}",
-                "tokens": f"{first['tokens']:,.0f}",
-                "flops": f"{flops:.3g}",
-                "order": flops,
-                "cells": cells,
-            }
-        )
-    lines.sort(key=lambda line: (line["role"] == "target", line["order"]))
-    return {"tasks": tasks, "lines": lines}
-
-
-def _image(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def _points(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}"
-
-
-def _signed(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:+.1f}"
+def _cards(context: Context) -> list[Card]:
+    """The numbers that a reader looks for first."""
+    result, rungs = context.result, context.rungs
+    audit, scored = result.audit, context.scored
+    total = sum(6 * r.params * r.tokens for r in rungs)
+    cards = []
+    if audit and audit.mean_abs_error is not None:
+        several = len({r.prediction.target for r in scored}) > 1
+        pooled = audit.pooled[-1]
+        note = f"mean of {plural(len(scored), 'prediction')}"
+        error = f"{100 * audit.mean_abs_error:.1f} points"
+        cards.append(Card("error", error, note + (", all targets" if several else "")))
+        if pooled.with_interval:
+            inside = f"{pooled.inside80} of {pooled.with_interval}"
+            cards.append(Card("inside 80%", inside, f"{pooled.inside95} inside 95%"))
+    tasks = [f for f in result.model.fits_.values() if f.step2 is not None]
+    losses = len(result.model.fits_) - len(tasks)
+    note = "" if not losses else f"and {losses} loss" + ("" if losses == 1 else "es")
+    cards.append(Card("tasks", str(len(tasks)), note))
+    sizes = plural(len({r.params for r in rungs}), "size")
+    cards.append(Card("rungs", str(len(rungs)), f"{sizes}, {flops_text(total)} FLOPs"))
+    for target in result.targets[:2]:
+        share = total / (6 * target.params * target.tokens)
+        cards.append(Card(f"of {target.name}", f"{share:.2%}", "what the ladder costs"))
+    return cards

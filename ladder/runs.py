@@ -1,6 +1,7 @@
 """The runs folder: configs, manifests, progress, locks and observations; no torch.
 
-runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, tasks/
+runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, figures/,
+          tasks/
 runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
                checkpoints/step-N/, choices/step-N/TASK.parquet
 """
@@ -11,9 +12,11 @@ import hashlib
 import json
 import math
 import os
+import platform
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -112,8 +115,11 @@ class RungFolder:
             return not _try_lock(handle.fileno())
 
     def write_manifest(self, rung: Rung, state: str, **more: Any) -> None:
-        """Write what was run: the rung, seed, state, and every set of versions that had a hand."""
-        versions = self._read_manifest().get("versions", [])
+        """Write what was run: rung, seed, state, and all versions and machines that had a hand."""
+        before = self._read_manifest()
+        versions, machines = before.get("versions", []), before.get("machines", [])
+        if (machine := machine_name()) not in machines:
+            machines = [*machines, machine]
         now = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
         if now not in versions:
             versions = [*versions, now]
@@ -124,6 +130,7 @@ class RungFolder:
             **rung.origin,
             "rung": {**rung.describe(), "shape": rung.shape.model_dump()},
             "versions": versions,
+            "machines": machines,
             **more,
         }
         write_json(self.manifest, document)
@@ -200,6 +207,7 @@ class RunsFolder:
         self.predictions = path / "predictions.json"
         self.audit = path / "audit.csv"
         self.report = path / "report.html"
+        self.figures = path / "figures"
         self.comparison = path / "comparison.json"
 
     def recipe(self, name: str) -> RunsFolder:
@@ -322,6 +330,22 @@ def _version(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def machine_name() -> str:
+    """The processor, how many of its cores this process may use, and the GPUs that torch sees."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    found = [f"{cores()} cores of {name}"]
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        found += [f"{names.count(n)} x {n}" for n in dict.fromkeys(names)]
+    return ", ".join(found)
 
 
 def cores() -> int:

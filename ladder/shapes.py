@@ -130,6 +130,14 @@ class Shape(Section):
         return self.head * self.keys
 
     @property
+    def summed_over(self) -> dict[str, int]:
+        """What logits and states are sums over, which muP wants to be the same at every width."""
+        found = {"head width": self.head} if self.heads else {}
+        if self.ssm:
+            found |= {"ssm head_width": self.mixer.head_width, "ssm state": self.mixer.state}
+        return found
+
+    @property
     def mixer(self) -> Mixer:
         """The sizes of its state-space mixer; ValueError where it has none."""
         if self.ssm is None:

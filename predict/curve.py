@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -41,8 +41,25 @@ class Curve:
     left_out: tuple[str, ...]
 
 
-def compute_curve(make_model: Callable[[], TwoStage], observations: pd.DataFrame) -> Curve:
-    """Refit on every cut of the ladder and audit against the targets.
+MEASURES: dict[str, Callable[[RungPoint], float]] = {
+    "size": lambda r: r.params,
+    "multiple": lambda r: r.tokens / r.params,
+    "flops": lambda r: 6 * r.params * r.tokens,
+}
+"""What a ladder can be cut by."""
+
+
+def limits(rungs: Sequence[RungPoint], cut: str) -> list[float]:
+    """Where a ladder is cut by one of MEASURES, rising; the last keeps all of it."""
+    return levels((MEASURES[cut](r) for r in rungs), 1.05)
+
+
+def compute_curve(
+    make_model: Callable[[], TwoStage],
+    observations: pd.DataFrame,
+    cuts: Sequence[str] = tuple(MEASURES),
+) -> Curve:
+    """Refit on every cut of the ladder, by the measures named in `cuts`, and audit the targets.
 
     `make_model` gives a predictor that is not fitted; its rungs are the whole ladder. Raises
     InputError where not even the whole ladder can be audited.
@@ -56,15 +73,11 @@ def compute_curve(make_model: Callable[[], TwoStage], observations: pd.DataFrame
         for r in last.itertuples()
     ]
     audit(make_model().fit(observations), observations)
-    measures: dict[str, Callable[[RungPoint], float]] = {
-        "size": lambda r: r.params,
-        "multiple": lambda r: r.tokens / r.params,
-        "flops": lambda r: 6 * r.params * r.tokens,
-    }
     points: list[CurvePoint] = []
     left_out = []
-    for cut, measure in measures.items():
-        for limit in levels((measure(r) for r in rungs), 1.05):
+    for cut in cuts:
+        measure = MEASURES[cut]
+        for limit in limits(rungs, cut):
             kept = [r for r in rungs if measure(r) <= limit]
             part = rows[rows["run"].isin([r.run for r in kept])].assign(role="ladder")
             table = pd.concat([part, targets], ignore_index=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from predict import drawing
 from predict.audit import AuditRow
+from predict.bands import accuracy_band, loss_band, loss_curve
+from predict.drawing import GRID, INK, MUTED, SHADE, hover, legend, shown, to_svg
+from predict.methods import Method
 from predict.numbers import human
 from predict.points import RungPoint
 from predict.task_fit import Prediction, TaskFit
@@ -18,92 +20,80 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MUTED, ACCENT = "#1f2933", "#7b8794", "#c2410c"
-STYLE = {
-    "font.size": 9,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e4e7eb",
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "svg.hashsalt": "task-ladder",
-}
+__all__ = ["audit_figure", "task_figure", "to_svg"]
+
+NAMED = 6
+"""Largest errors whose tasks are named in the figure; a pointer names every other."""
+
+MOST_SIZES = 12
+"""Sizes up to which each curve has its name."""
 
 
 def task_figure(
-    fitted: TaskFit, predictions: Sequence[Prediction], actuals: Sequence[AuditRow]
+    fitted: TaskFit,
+    predictions: Sequence[Prediction],
+    actuals: Sequence[AuditRow],
+    method: Method | None = None,
 ) -> Figure:
-    """Both steps of one task: the fits, their points, the predictions and what came."""
-    plt, style = _pyplot()
+    """Both steps of one task: fits, points, predictions, what came; shaded is beyond the ladder.
+
+    With `method` the fits have their 80% intervals.
+    """
     panels = 1 if fitted.step2 is None else 2
-    with style:
-        figure, axes = plt.subplots(1, panels, figsize=(4.6 * panels, 3.3), squeeze=False)
-        _step1(axes[0, 0], fitted, predictions, actuals)
+    with drawing.style():
+        figure, axes = drawing.new_figure(4.75 * panels, 3.15, panels, gap=1.25, right=0.55)
+        _step1(axes[0], fitted, predictions, actuals, method)
         if fitted.step2 is not None:
-            _step2(axes[0, 1], fitted, predictions, actuals)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.tight_layout()
-    plt.close(figure)
-    return cast("Figure", figure)
+            _step2(axes[1], fitted, predictions, actuals, method)
+    return figure
 
 
 def audit_figure(rows: Sequence[AuditRow]) -> Figure:
     """Predicted against actual accuracy, every task and target; the diagonal is a perfect one."""
-    plt, style = _pyplot()
     scored = [
         (row, row.actual, row.prediction.predicted)
         for row in rows
         if row.actual is not None and row.prediction.predicted is not None
     ]
-    with style:
-        figure, axis = plt.subplots(figsize=(4.6, 4.2))
+    with drawing.style():
+        figure, (axis,) = drawing.new_figure(5.6, 4.4, top=0.12)
         seen = [share for _, actual, predicted in scored for share in (actual, predicted)]
-        low, high = min(seen) - 0.03, max(seen) + 0.03
+        margin = max(0.06 * (max(seen) - min(seen)), 0.02)
+        low, high = min(seen) - margin, max(seen) + margin
         axis.plot([low, high], [low, high], color=MUTED, lw=1, zorder=1)
         targets = list(dict.fromkeys(row.prediction.target for row, *_ in scored))
-        for target, color in zip(targets, _colors(len(targets)), strict=True):
-            own = [(a, p) for row, a, p in scored if row.prediction.target == target]
-            axis.scatter(*zip(*own, strict=True), color=color, label=_text(target), zorder=3)
-        for row, actual, predicted in scored:
-            if row.prediction.target != targets[-1]:
-                continue  # once a task: the others of its targets lie close by
-            axis.annotate(
-                _short(row.prediction.task),
-                (actual, predicted),
-                xytext=(4, -9),
-                textcoords="offset points",
-                fontsize=7,
-                color=MUTED,
+        for index, target in enumerate(targets):
+            own = [(r, a, p) for r, a, p in scored if r.prediction.target == target]
+            color = drawing.target_color(index)
+            for row, actual, _ in own:
+                _whisker(axis, actual, row.prediction.lower80, row.prediction.upper80, color)
+            points = axis.scatter(
+                [a for _, a, _ in own],
+                [p for _, _, p in own],
+                color=color,
+                s=26,
+                lw=0,
+                label=shown(target),
+                zorder=3,
             )
-        axis.set(
-            xlabel="actual accuracy",
-            ylabel="predicted accuracy",
-            xlim=(low, high),
-            ylim=(low, high),
-            aspect="equal",
-        )
-        axis.legend()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Glyph")
-            figure.tight_layout()
-    plt.close(figure)
-    return cast("Figure", figure)
-
-
-def to_svg(figure: Figure) -> str:
-    """The figure as SVG text, the same for the same figure."""
-    _, style = _pyplot()
-    with style, io.StringIO() as buffer, warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; the page has it as text.
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure.savefig(buffer, format="svg", dpi=150, metadata={"Date": None})
-        return buffer.getvalue()
+            hover(points, [_compared(r, a, p) for r, a, p in own])
+        worst = sorted(scored, key=lambda s: -abs(s[2] - s[1]))[:NAMED]
+        for row, actual, predicted in worst:
+            # A name that would run out of the panel stands on the other side of its point.
+            is_right = actual > low + 0.7 * (high - low)
+            drawing.write(
+                axis,
+                drawing.short(row.prediction.task)[:32],
+                (actual, predicted),
+                (-5 if is_right else 5, -8),
+                ha="right" if is_right else "left",
+            )
+        axis.set(xlabel="actual accuracy, %", ylabel="predicted accuracy, %")
+        axis.set(xlim=(low, high), ylim=(low, high))
+        drawing.percent_axis(axis.xaxis)
+        drawing.percent_axis(axis.yaxis)
+        legend(axis, loc="upper left")
+    return figure
 
 
 def _step1(
@@ -111,39 +101,53 @@ def _step1(
     fitted: TaskFit,
     predictions: Sequence[Prediction],
     actuals: Sequence[AuditRow],
+    method: Method | None,
 ) -> None:
     by_size: dict[float, list[RungPoint]] = {}
     for rung in fitted.rungs:
         by_size.setdefault(rung.params, []).append(rung)
-    sizes = sorted(by_size)
+    sizes, ends = sorted(by_size), []
+    most = max(r.tokens for r in fitted.rungs)
     tokens = [r.tokens for r in fitted.rungs] + [p.tokens for p in predictions]
-    span = np.geomspace(min(tokens) * 0.8, max(tokens) * 1.25, 80)
-    for size, color in zip(sizes, _colors(len(sizes)), strict=True):
+    span = np.geomspace(min(tokens) * 0.75, max(tokens) * 1.35, 60)
+    axis.axvspan(most, span[-1], color=SHADE, lw=0, zorder=0)
+    for size, color in zip(sizes, drawing.size_colors(len(sizes)), strict=True):
         own = sorted(by_size[size], key=lambda r: r.tokens)
-        axis.plot(span, [fitted.loss(size, t) for t in span], color=color, lw=1)
-        axis.scatter(
-            [r.tokens for r in own],
-            [r.loss for r in own],
-            color=color,
-            s=18,
-            zorder=3,
-            label=f"N = {human(size)}",
-        )
-    for prediction in predictions:
-        axis.plot(
-            span, [fitted.loss(prediction.params, t) for t in span], color=ACCENT, lw=1, ls="--"
-        )
-        _predicted(axis, prediction.tokens, prediction.loss_predicted)
-        _whisker(axis, prediction.tokens, prediction.loss_lower80, prediction.loss_upper80)
+        curve = loss_curve(fitted, size, span)
+        axis.plot(span, curve, color=color, lw=1)
+        ends.append((float(curve[-1]), human(size)))
+        x, y = [r.tokens for r in own], [r.loss for r in own]
+        points = axis.scatter(x, y, color=color, s=18, lw=0, zorder=3)
+        hover(points, [_rung(r, fitted) for r in own])
+    for index, prediction in enumerate(predictions):
+        color = drawing.target_color(index)
+        band = None if method is None else loss_band(fitted, method, prediction.params, span)
+        if band is not None and band.lower is not None and band.upper is not None:
+            axis.fill_between(span, band.lower, band.upper, color=color, alpha=0.13, lw=0)
+        line = loss_curve(fitted, prediction.params, span)
+        axis.plot(span, line, color=color, lw=1, ls="--")
+        lower, upper = prediction.loss_lower80, prediction.loss_upper80
+        _whisker(axis, prediction.tokens, lower, upper, color)
+        _predicted(axis, prediction, prediction.tokens, prediction.loss_predicted, color)
     for row in actuals:
-        _actual(axis, row.prediction.tokens, row.loss_actual)
-    axis.set_xscale("log")
+        _actual(axis, row.prediction.tokens, row.loss_actual, _came(row))
+    seen = [
+        *(r.loss for r in fitted.rungs),
+        *(p.loss_predicted for p in predictions),
+        *(p.loss_lower80 for p in predictions if p.loss_lower80 is not None),
+        *(r.loss_actual for r in actuals),
+    ]
+    edge = 0.07 * (max(seen) - min(seen)) or 0.05 * max(seen)
+    drawing.log_axis(axis.xaxis, float(span[0]), float(span[-1]))
     axis.set(
         xlabel="tokens D",
-        ylabel=f"loss, {fitted.loss_unit}",
-        title=f"step 1   rms {fitted.step1.relative_rms:.2%}",
+        ylabel=f"loss, {shown(fitted.loss_unit)}",
+        title=f"Step 1, rms {fitted.step1.relative_rms:.2%}",
+        ylim=(min(seen) - edge, max(seen) + edge),
     )
-    _legend(axis)
+    if len(sizes) <= MOST_SIZES:
+        drawing.label_ends(axis, float(span[-1]), ends)
+    legend(axis, above=True)
 
 
 def _step2(
@@ -151,77 +155,115 @@ def _step2(
     fitted: TaskFit,
     predictions: Sequence[Prediction],
     actuals: Sequence[AuditRow],
+    method: Method | None,
 ) -> None:
-    axis.scatter(
-        fitted.link_loss,
-        fitted.link_accuracy,
-        s=8,
-        color=MUTED,
-        alpha=0.5,
-        lw=0,
-        rasterized=len(fitted.link_loss) > 300,
-        label="checkpoints",
-    )
     losses = [
         *fitted.link_loss,
+        *(r.loss for r in fitted.rungs if r.accuracy is not None),
         *(p.loss_predicted for p in predictions),
         *(r.loss_actual for r in actuals),
     ]
-    margin = 0.05 * (max(losses) - min(losses))
-    span = np.linspace(max(0, min(losses) - margin), max(losses) + margin, 120)
-    axis.plot(span, [fitted.accuracy(x) or 0.0 for x in span], color=INK, lw=1.2)
-    for prediction in predictions:
+    margin = 0.05 * (max(losses) - min(losses)) or 0.05 * max(losses)
+    span = np.linspace(max(0, min(losses) - margin), max(losses) + margin, 90)
+    axis.axvspan(span[0], min(fitted.link_loss), color=SHADE, lw=0, zorder=0)
+    if fitted.chance is not None:
+        axis.axhline(fitted.chance, color=MUTED, lw=0.9, ls=":", zorder=1)
+        drawing.write(axis, "chance", (span[-1], fitted.chance), (-2, 2), ha="right")
+    x, y = _thinned(fitted.link_loss, fitted.link_accuracy)
+    dots = axis.plot(x, y, ls="", marker="o", ms=1.9, mew=0, color=MUTED, alpha=0.45)[0]
+    dots.set(gid=drawing.DOTS, zorder=2)
+    band = None if method is None else accuracy_band(fitted, method, span)
+    if band is not None and band.lower is not None and band.upper is not None:
+        axis.fill_between(span, band.lower, band.upper, color=INK, alpha=0.12, lw=0)
+    axis.plot(span, [fitted.accuracy(v) or 0.0 for v in span], color=INK, lw=1.2)
+    sizes = sorted({r.params for r in fitted.rungs})
+    for size, color in zip(sizes, drawing.size_colors(len(sizes)), strict=True):
+        own = [r for r in fitted.rungs if r.params == size and r.accuracy is not None]
+        if own:
+            points = axis.scatter(
+                [r.loss for r in own],
+                [r.accuracy for r in own if r.accuracy is not None],
+                color=color,
+                s=18,
+                lw=0,
+                zorder=3,
+            )
+            hover(points, [_rung(r, fitted) for r in own])
+    for index, prediction in enumerate(predictions):
         if prediction.predicted is not None:
-            _predicted(axis, prediction.loss_predicted, prediction.predicted)
-            _whisker(axis, prediction.loss_predicted, prediction.lower80, prediction.upper80)
+            color, at = drawing.target_color(index), prediction.loss_predicted
+            _whisker(axis, at, prediction.lower80, prediction.upper80, color)
+            _predicted(axis, prediction, at, prediction.predicted, color)
     for row in actuals:
         if row.actual is not None:
-            _actual(axis, row.loss_actual, row.actual)
-    if fitted.chance is not None:
-        axis.axhline(fitted.chance, color=MUTED, lw=0.8, ls=":", label="chance")
-    axis.set(xlabel=f"loss, {fitted.loss_unit}", ylabel="accuracy", title="step 2")
-    _legend(axis)
+            _actual(axis, row.loss_actual, row.actual, _came(row))
+    axis.set(
+        xlabel=f"loss, {shown(fitted.loss_unit)}",
+        ylabel="accuracy, %",
+        title="Step 2",
+        xlim=(span[0], span[-1]),
+    )
+    drawing.percent_axis(axis.yaxis)
+    legend(axis, above=True)
 
 
-def _legend(axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    once = dict(zip(labels, handles, strict=True))
-    axis.legend(once.values(), once.keys())
+def _thinned(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The points that differ by more than a two-hundredth of the range, first come first drawn."""
+    wide, high = (max(np.ptp(v), 1e-12) / 200 for v in (x, y))
+    kept: dict[tuple[int, int], tuple[float, float]] = {}
+    for a, b in zip(x, y, strict=True):
+        kept.setdefault((round(a / wide), round(b / high)), (a, b))
+    return [a for a, _ in kept.values()], [b for _, b in kept.values()]
 
 
-def _predicted(axis: Axes, x: float, y: float) -> None:
-    ring = axis.scatter([x], [y], marker="o", s=46, zorder=4, label="predicted")
-    ring.set(facecolor="none", edgecolor=ACCENT)
+def _predicted(axis: Axes, prediction: Prediction, x: float, y: float, color: str) -> None:
+    label = shown(prediction.target)[:18]
+    ring = axis.scatter([x], [y], marker="o", s=46, zorder=5, label=label)
+    ring.set(facecolor="none", edgecolor=color, linewidth=1.6)
+    hover(ring, [_foretold(prediction)])
 
 
-def _whisker(axis: Axes, x: float, lower: float | None, upper: float | None) -> None:
+def _whisker(axis: Axes, x: float, lower: float | None, upper: float | None, color: str) -> None:
     if lower is not None and upper is not None:
-        axis.plot([x, x], [lower, upper], color=ACCENT, lw=1.2, zorder=3, label="80% interval")
+        axis.plot([x, x], [lower, upper], color=color, lw=1.1, alpha=0.7, zorder=2)
 
 
-def _actual(axis: Axes, x: float, y: float) -> None:
-    axis.scatter([x], [y], marker="*", s=60, color=INK, zorder=5, label="actual")
+def _actual(axis: Axes, x: float, y: float, text: str) -> None:
+    star = axis.scatter([x], [y], marker="*", s=70, color=INK, lw=0.6, zorder=4, label="actual")
+    star.set(edgecolor=GRID)
+    hover(star, [text])
 
 
-def _colors(count: int) -> list[tuple[float, float, float, float]]:
-    from matplotlib import colormaps
-
-    return [tuple(colormaps["viridis"](x)) for x in np.linspace(0.05, 0.8, max(count, 1))]
-
-
-def _short(task: str) -> str:
-    return _text(task.replace("_test", "").replace("_val", "").replace("_rc_5shot", ""))
+def _rung(rung: RungPoint, fitted: TaskFit) -> str:
+    accuracy = "" if rung.accuracy is None else f", accuracy {rung.accuracy:.1%}"
+    return (
+        f"{rung.run}: N {human(rung.params)}, D {human(rung.tokens)}, loss {rung.loss:.4f} "
+        f"(fit {fitted.loss(rung.params, rung.tokens):.4f}){accuracy}"
+    )
 
 
-def _text(name: str) -> str:
-    """A name from the data, shown as it is: no mathematics, no entry that a legend hides."""
-    return name.replace("$", r"\$") if name[:1] != "_" else "\u200b" + name.replace("$", r"\$")
+def _foretold(p: Prediction) -> str:
+    text = f"{p.target} predicted: loss {p.loss_predicted:.4f}"
+    if p.loss_lower80 is not None and p.loss_upper80 is not None:
+        text += f" (80% {p.loss_lower80:.4f} to {p.loss_upper80:.4f})"
+    if p.predicted is not None:
+        text += f", accuracy {p.predicted:.1%}"
+    if p.lower80 is not None and p.upper80 is not None:
+        text += f" (80% {100 * p.lower80:.1f} to {100 * p.upper80:.1f})"
+    return text
 
 
-def _pyplot() -> tuple[Any, Any]:
-    import matplotlib
+def _came(row: AuditRow) -> str:
+    accuracy = "" if row.actual is None else f", accuracy {row.actual:.1%}"
+    return f"{row.prediction.target} actual: loss {row.loss_actual:.4f}{accuracy}"
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
 
-    return pyplot, pyplot.rc_context(STYLE)
+def _compared(row: AuditRow, actual: float, predicted: float) -> str:
+    p = row.prediction
+    text = (
+        f"{p.task}, {p.target}: predicted {predicted:.1%}, actual {actual:.1%}, "
+        f"error {100 * (predicted - actual):+.1f} points"
+    )
+    if p.lower80 is not None and p.upper80 is not None:
+        text += f", 80% {100 * p.lower80:.1f} to {100 * p.upper80:.1f}"
+    return text

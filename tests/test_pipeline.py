@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
@@ -19,7 +20,7 @@ import yaml
 from evaluation.records import read_observations
 from ladder.config import load_config
 from ladder.plan import make_plan
-from ladder.runs import RunsFolder
+from ladder.runs import RunsFolder, machine_name
 from predict import TwoStage
 
 
@@ -62,7 +63,12 @@ def test_one_command_leaves_everything_behind(whole: Path) -> None:
     audit = pd.read_csv(whole / "audit.csv").set_index("task")
     fitted = TwoStage("published").fit(table).predict_one("next", next(iter(_targets(table))))
     assert audit.at["next", "predicted"] == pytest.approx(fitted.predicted)
-    assert "entropy rate" in (whole / "report.html").read_text()
+    report = (whole / "report.html").read_text()
+    assert "entropy rate" in report
+    assert f"of {machine_name().partition(' of ')[2]}"[:60] in html.unescape(report)
+    assert {"ladder.svg", "ladder.png", "fits-next.svg"} <= {
+        p.name for p in (whole / "figures").iterdir()
+    }
     assert {p.name for p in (whole / "a-1xC").iterdir()} >= {
         "config.yaml",
         "manifest.json",

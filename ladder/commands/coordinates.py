@@ -22,6 +22,7 @@ MULTIPLES = (1, 2, 4, 8)
 def coordinates(
     config: conf.Positional[str],
     set: conf.UseAppendAction[Names] = (),
+    recipe: str | None = None,
     widths: tuple[int, ...] = (),
     sizes: Names = (),
     steps: int = 8,
@@ -38,6 +39,7 @@ def coordinates(
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         set: Override a setting, KEY=VALUE such as recipe.parametrisation=mup; may be repeated.
+        recipe: One of the config's `recipes`, by name, where it has several.
         widths: Widths to try, the base's shape made wider (recipe.mup_base, else the narrowest of
             ladder.sizes); 1, 2, 4 and 8 times its own by default.
         sizes: Sizes of the config to try instead, as they are.
@@ -56,7 +58,7 @@ def coordinates(
     for option, value in (("steps", steps), ("seeds", seeds), ("sequences", sequences)):
         if value < 1:
             raise InputError(f"--{option} {value}: must be at least 1")
-    experiment = load_config(config, set)
+    experiment = _of_recipe(load_config(config, set), recipe)
     shapes = _shapes(experiment, widths, sizes)
     if len({shape.width for shape in shapes.values()}) < 2:
         raise InputError("a slope needs two widths at least; give more --widths or --sizes")
@@ -84,6 +86,16 @@ def coordinates(
         write_text(drawing, to_svg(figure(found)))
     if not json:
         _show(found)
+
+
+def _of_recipe(config: Experiment, recipe: str | None) -> Experiment:
+    known = ", ".join(config.recipes)
+    if recipe is None and config.recipes:
+        raise InputError(f"--recipe: is missing; the config has {known}")
+    if recipe is not None and recipe not in config.recipes:
+        told = f"there are {known}" if known else "the config has one only, recipe; leave it out"
+        raise InputError(f"--recipe {recipe}: no such recipe; {told}")
+    return config.only(recipe or "", (*config.seeds, config.seed)[0])
 
 
 def _shapes(config: Experiment, widths: tuple[int, ...], sizes: Names) -> dict[str, Shape]:

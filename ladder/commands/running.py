@@ -323,6 +323,8 @@ def report(
     fitting: Options = NO_OPTIONS,
     target: conf.UseAppendAction[Names] = (),
     out: Path | None = None,
+    figures: Path | None = None,
+    full: Flag = False,
 ) -> None:
     """One self-contained HTML file: the ladder, both fits, predicted against actual, the errors.
 
@@ -334,13 +336,19 @@ def report(
         fitting: Method, rungs, tasks, feature and laws.
         target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
         out: The file to write; report.html in the runs folder or beside the table by default.
+        figures: Folder for every figure as SVG and PNG; figures in a runs folder by default.
+        full: Cut the ladder and fit it again for calibration and for compute against error,
+            however long that takes; otherwise where it takes seconds.
     """
     from ladder import pipeline, tables
     from ladder.plan import make_plan
     from ladder.report import write_report
+    from ladder.report_provenance import origin_of_table
     from ladder.runs import RunsFolder
 
     tables.check_out(out, source, (".html",))
+    if figures is not None and figures.exists() and not figures.is_dir():
+        raise InputError(f"--figures {figures}: is a file; name a folder")
     if source.is_dir():
         if target or fitting != NO_OPTIONS:
             raise InputError(
@@ -350,9 +358,10 @@ def report(
         folder = RunsFolder(source)
         config = folder.load_config()
         if config.recipes:
-            _tell_recipes(pipeline.analyse_recipes(config, make_plan(config), folder), False)
+            found = pipeline.analyse_recipes(config, make_plan(config), folder, figures, full)
+            _tell_recipes(found, False)
         else:
-            result = pipeline.analyse_runs(config, make_plan(config), folder)
+            result = pipeline.analyse_runs(config, make_plan(config), folder, figures, full)
             tables.warn(result.model, result.targets)
         if out is not None:
             from evaluation.files import write_text
@@ -367,7 +376,15 @@ def report(
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     path = out or source.with_suffix(".html")
-    write_report(result, table, f"task-ladder: {source.name}", path)
+    write_report(
+        result,
+        table,
+        f"task-ladder: {source.name}",
+        path,
+        origin=origin_of_table(source),
+        figures=figures,
+        full=full,
+    )
     tables.warn(result.model, result.targets)
     tables.note(f"report: {path}")
 

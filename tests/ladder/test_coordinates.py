@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from ladder.cli import main
 from ladder.config import load_config
 from ladder.coordinates import CoordinateCheck, check_coordinates, scaled, slope
 from ladder.corpora import open_corpus
-from ladder.shapes import Shape
+from ladder.shapes import Shape, StateSpace
 
 WIDTHS = (16, 32, 64, 128)
 BASE = "{base: {layers: 2, width: 16, heads: 1, hidden: 40}}"
@@ -53,6 +54,14 @@ def test_under_mup_nothing_grows_with_width(optimizer: str, init: str) -> None:
     assert found.slope("logits", "initial") == pytest.approx(-0.5, abs=0.1)
 
 
+def test_under_mup_a_state_space_moves_as_much_at_every_width() -> None:
+    base = "{base: {layers: 1, width: 16, ssm: {head_width: 8, state: 16}}}"
+    sets = ("model.architecture=mamba2", f"model.sizes={base}", "recipe.parametrisation=mup")
+    found = checked(*sets)
+    assert found.slope("mixer", "change") == pytest.approx(0, abs=0.25)
+    assert found.slope("logits", "initial") == pytest.approx(-0.5, abs=0.1)
+
+
 def test_under_standard_parametrisation_changes_grow_with_width() -> None:
     found = checked()
     # The rate falls as the square root of the width, which is half of what muP takes off.
@@ -85,6 +94,8 @@ def test_the_slope_is_the_exponent_of_a_power_law() -> None:
 def test_a_wider_shape_grows_in_all_but_its_heads_width() -> None:
     base = Shape(layers=3, width=16, heads=4, kv_heads=2, hidden=40)
     assert scaled(base, 48) == Shape(layers=3, width=48, heads=12, kv_heads=6, hidden=120)
+    mixer = Shape(layers=1, width=16, ssm=StateSpace(heads=4))
+    assert scaled(mixer, 64).mixer == replace(mixer.mixer, heads=16)
     with pytest.raises(InputError, match=r"--widths 20: kv_heads 2 of width 16 would be 2\.5"):
         scaled(base, 20)
 
@@ -111,12 +122,22 @@ def test_the_command_prints_one_document_and_writes_a_figure(
     assert "adamw, standard: output at the first step" in printed
 
 
+def test_one_of_several_recipes_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    fast = ["--steps", "1", "--seeds", "1", "--sequences", "2", "--widths", "16", "32", "--json"]
+    assert main(["coordinates", "recipes", "--recipe", "muon-lrm-mup", *fast]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["optimizer"], found["parametrisation"]) == ("muon", "mup")
+
+
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "needs two widths" in fails(capsys, *command("--widths", "16"))
     assert "--widths 24: heads 1 of width 16" in fails(capsys, *command("--widths", "16", "24"))
     assert "no such size" in fails(capsys, *command("--sizes", "huge"))
     assert "give one of them" in fails(capsys, *command("--sizes", "base", "--widths", "16"))
     assert "--steps 0" in fails(capsys, *command("--steps", "0"))
+    assert "the config has one only" in fails(capsys, *command("--recipe", "x"))
+    assert "--recipe: is missing" in fails(capsys, "coordinates", "recipes")
+    assert "no such recipe" in fails(capsys, "coordinates", "recipes", "--recipe", "x")
     assert "must end in" in fails(capsys, *command("--out", "x.png"))
     rate = command("--set", "recipe.learning_rate_base=1e9", "--widths", "16", "32")
     assert "width 16, step 2: loss is" in fails(capsys, *rate)

@@ -38,6 +38,21 @@ def found(config: Experiment, size: str = "wide") -> dict[str, Factors]:
     return factors(config, config.model.shape(size), 50)
 
 
+MIXERS = {
+    "mamba2": "{{layers: 1, width: {width}, ssm: {{head_width: 4, state: {state}}}}}",
+    "falcon_h1": "{{layers: 1, width: {width}, heads: {width}, head_width: 4, hidden: {width}, "
+    "ssm: {{head_width: 4, state: {state}}}}}",
+}
+"""Shapes of what has a state space."""
+
+
+def mixed(architecture: str, *more: str, state: int = 8) -> Experiment:
+    base = MIXERS[architecture].format(width=8, state=8)
+    wide = MIXERS[architecture].format(width=32, state=state)
+    sizes = f"model.sizes={{base: {base}, wide: {wide}}}"
+    return config_of(sizes, f"model.architecture={architecture}", *more)
+
+
 def built(config: Experiment, size: str, seed: int = 0) -> dict[str, torch.Tensor]:
     shape = config.model.shape(size)
     scales = factors(config, shape, 50)
@@ -198,12 +213,18 @@ def test_heads_of_another_width_are_refused_before_anything_is_built(
 ) -> None:
     sets = [word for each in MUP for word in ("--set", each)]
     line = fails(capsys, "plan", "quickstart", *sets, "--set", "ladder.sizes=[base, other]")
-    assert "heads of size other are 8 wide, those of the base 4" in line
+    assert "head width of size other is 8, of the base 4" in line
     line = fails(capsys, "plan", "quickstart", *sets, "--set", "recipe.mup_base=huge")
     assert "'huge' is not among model.sizes" in line
 
 
 NO_WORDS = {"bos_token_id": None, "eos_token_id": None}
+
+
+@pytest.mark.parametrize("architecture", MIXERS)
+def test_states_that_grow_are_refused(architecture: str) -> None:
+    with pytest.raises(InputError, match="ssm state of size wide is 16, of the base 8"):
+        mixed(architecture, state=16)
 
 
 def gpt2(width: int, heads: int, **more: object) -> GPT2LMHeadModel:
@@ -237,9 +258,15 @@ def test_what_cannot_be_matched_is_refused_with_its_name() -> None:
         compare(base, flat, Recipe(), "normal")
 
 
-@pytest.mark.parametrize("architecture", ["olmo2", "llama", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize(
+    "architecture", ["olmo2", "llama", "qwen3", "gpt_neox", "mamba2", "falcon_h1"]
+)
 def test_every_architecture_s_parameters_are_matched(architecture: str) -> None:
-    config = config_of(f"model.architecture={architecture}", "recipe.optimizer=muon")
+    muon = "recipe.optimizer=muon"
+    if architecture in MIXERS:
+        config = mixed(architecture, muon)
+    else:
+        config = config_of(f"model.architecture={architecture}", muon)
     own = found(config)
     wide = built(config, "wide")
     assert own.keys() == wide.keys()

@@ -92,7 +92,7 @@ def test_progress_that_cannot_be_read_is_no_error(runs: RunsFolder) -> None:
         assert folder.status(rung).step == rung.steps
 
 
-def test_every_version_that_had_a_hand_is_kept(
+def test_every_version_and_machine_that_had_a_hand_is_kept(
     runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = runs.load_config()
@@ -102,10 +102,14 @@ def test_every_version_that_had_a_hand_is_kept(
     folder.write_manifest(rung, "running")
     folder.write_manifest(rung, "failed", error="x")
     monkeypatch.setattr("ladder.runs._version", lambda name: "9.9")
+    monkeypatch.setattr("ladder.runs.machine_name", lambda: "8 cores of Y, 2 x H100")
     folder.write_manifest(rung, "finished")
-    versions = json.loads(folder.manifest.read_text())["versions"]
-    assert len(versions) == 2
-    assert versions[1]["torch"] == "9.9"
+    manifest = json.loads(folder.manifest.read_text())
+    assert len(manifest["versions"]) == 2
+    assert manifest["versions"][1]["torch"] == "9.9"
+    assert len(manifest["machines"]) == 2
+    assert " cores of " in manifest["machines"][0]
+    assert manifest["machines"][1] == "8 cores of Y, 2 x H100"
 
 
 def test_a_lost_task_is_named_before_training(runs: RunsFolder, tiny_config: Path) -> None:
