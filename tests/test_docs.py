@@ -30,7 +30,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 EVALUATE = "tests/ladder/test_evaluate.py::test_tasks_texts_and_limits_stand_side_by_side"
-PIPELINE = "tests/test_pipeline.py::test_one_command_leaves_everything_behind"
+REPORT = "tests/test_slurm_real.py::test_branches_wait_for_their_trunk_and_the_report_for_all"
 SLURM = "tests/test_slurm_real.py::test_a_ladder_trains_on_a_slurm_that_takes_jobs_back"
 RANKS = "tests/ladder/test_parallel.py::test_two_ranks_have_the_losses_of_one"
 FETCH = "tests/evaluation/test_olmes.py::test_every_task_has_the_published_number_of_items"
@@ -51,7 +51,8 @@ ELSEWHERE = {
     ),
     "ladder tasks fetch": ("network", FETCH),
     "ladder evaluate MODEL --tasks paper8 --keep scores": ("needs a model and the tasks", EVALUATE),
-    "ladder evaluate MODEL --tasks arc_easy_test_rc_5shot 'mmlu_*_val_mc_5shot' quiz.yaml news.txt": (
+    "ladder evaluate MODEL --tasks arc_easy_test_rc_5shot 'mmlu_*_val_mc_5shot' quiz.yaml "
+    "news.txt": (
         "needs a model and the tasks",
         EVALUATE,
     ),
@@ -95,7 +96,7 @@ ELSEWHERE = {
     ),
     "ladder train mine.yaml --engine slurm --rung 13M-1xC": ("needs Slurm", SLURM),
     "ladder train mine.yaml --engine slurm --runs /scratch/$USER/runs/mine": ("needs Slurm", SLURM),
-    "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", PIPELINE),
+    "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", REPORT),
 }
 """Commands that this file does not run, each with the reason and what runs it, or the same verb."""
 
@@ -385,6 +386,18 @@ def test_commands_within_a_sentence_have_verbs_and_options_that_exist(page: str)
         wanted = {option[0] for option in options if option}
         if wanted:
             assert wanted <= options_of(verb), f"{page}: `{found}`"
+
+
+def test_the_readme_lists_every_command_and_tells_which_take_json() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    start = readme.index("| command | what it does |")
+    listed = re.findall(r"`ladder (\w+)", readme[start : readme.index("## Gallery")])
+    assert set(COMMANDS) <= set(listed)
+    without = re.search(r"All but ([^.]+) take `--json`", readme)
+    assert without
+    assert set(re.findall(r"`(\w+)`", without[1])) == {
+        verb for verb in COMMANDS if "--json" not in options_of(verb)
+    }
 
 
 def options_of(verb: str) -> set[str]:
