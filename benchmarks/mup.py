@@ -309,8 +309,8 @@ def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
     return "\n".join(
         [
             "`python benchmarks/mup.py`: the best peak learning rate on a grid of factor 2, and in "
-            f"brackets its base-2 logarithm by a parabola through the rates up to {NEAR} steps from "
-            f"it; {told}. The last column: from the narrowest to the widest, in steps of the grid."
+            f"brackets its base-2 logarithm by a parabola through the rates up to {NEAR} steps off"
+            f"; {told}. The last column: from the narrowest to the widest, in steps of the grid."
             "\n",
             *rates,
             "\nHeld-out loss there, nats per byte; and at the widest with the narrowest's best "
