@@ -287,6 +287,19 @@ def test_a_folder_s_own_file_is_not_read_as_another_s(tmp_path: Path) -> None:
             "not written by `ladder run`",
         ),
     ],
+    ids=[
+        "cut off",
+        "too deep",
+        "a list",
+        "of ladder exponents",
+        "of another version",
+        "rate true",
+        "rate NaN",
+        "rate null",
+        "no means",
+        "mean as text",
+        "name as a list",
+    ],
 )
 def test_foreign_files_are_left_out_with_a_line(tmp_path: Path, content: str, reason: str) -> None:
     (tmp_path / "foreign").mkdir()
