@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -301,7 +302,7 @@ def test_a_report_of_a_table_is_one_self_contained_file(
     assert main(["report", str(table)]) == 0
     html = table.with_suffix(".html").read_text()
     assert "http://" not in html.replace("http://www.w3.org", "")
-    assert "<script" not in html
+    assert not re.search("<(script|link|img)[^>]* (src|href)=", html)
     assert "quiz" in html
     assert main(["report", str(table), "--target", "7B:7B:4T", "--out", str(table) + ".html"]) == 0
     assert "7B" in Path(str(table) + ".html").read_text()
