@@ -50,6 +50,8 @@ JOINT = ", one rate for all"
 HELD = -3
 """Power of AdamW's rate for embedding, head and vectors under Muon: AdamW's best at the base."""
 
+NEAR = 2
+"""Steps of the grid from the best rate within which a parabola is laid."""
 RANGE = (-14, 2)
 """Powers of two that a peak learning rate may be."""
 
@@ -210,28 +212,37 @@ def missing(losses: Losses, scale: Scale, methods: Iterable[str]) -> list[Run]:
 def optimum(losses: Losses, scale: Scale, method: str, width: int) -> tuple[float, float]:
     """Base-2 logarithm of the best rate and its standard error over seeds.
 
-    By the parabola through the best rate and its neighbours, of the mean and of each seed alone.
+    By a parabola through what was tried up to NEAR steps of the best rate, of the mean and of
+    each seed alone: one rate's luck counts for less than in the three best alone.
     """
     best = best_power(losses, scale, method, width)
     assert best is not None
-    powers = (best - 1, best, best + 1)
+    powers = [p for p in tried(losses, scale, method, width) if abs(p - best) <= NEAR]
     rows = [
         [losses[twin(Run(method, width, p, seed), scale)] for p in powers]
         for seed in range(scale.seeds)
     ]
-    found = best + vertex([statistics.fmean(column) for column in zip(*rows, strict=True)])
-    alone = [vertex(row) for row in rows]
+    found = vertex(powers, [statistics.fmean(column) for column in zip(*rows, strict=True)], best)
+    alone = [vertex(powers, row, best) for row in rows]
     error = statistics.stdev(alone) / math.sqrt(len(alone)) if len(alone) > 1 else math.nan
     return found, error
 
 
-def vertex(losses: list[float]) -> float:
-    """Where the parabola through (-1, 0, 1) is smallest, at most one away; 0 where none is."""
-    left, middle, right = losses
-    curvature = left - 2 * middle + right
-    if not math.isfinite(curvature) or curvature <= 0:
-        return 0.0
-    return max(-1.0, min(1.0, (left - right) / (2 * curvature)))
+def vertex(powers: list[int], losses: list[float], best: int) -> float:
+    """Where the parabola by least squares is smallest, at most NEAR from the best power.
+
+    The best power itself where there is no smallest place; runs that broke down count for nothing.
+    """
+    import numpy as np
+
+    kept = [(p - best, loss) for p, loss in zip(powers, losses, strict=True) if math.isfinite(loss)]
+    if len(kept) < 3:
+        return float(best)
+    places, values = np.array(kept).T
+    curvature, slope, _ = np.polyfit(places, values, 2)
+    if curvature <= 0:
+        return float(best)
+    return best + float(np.clip(-slope / (2 * curvature), -NEAR, NEAR))
 
 
 def read(path: Path) -> dict[Run, float]:
@@ -298,8 +309,9 @@ def report(losses: Losses, scale: Scale, methods: list[str]) -> str:
     return "\n".join(
         [
             "`python benchmarks/mup.py`: the best peak learning rate on a grid of factor 2, and in "
-            f"brackets its base-2 logarithm by a parabola; {told}. The last column: from the "
-            "narrowest to the widest, in steps of the grid.\n",
+            f"brackets its base-2 logarithm by a parabola through the rates up to {NEAR} steps off"
+            f"; {told}. The last column: from the narrowest to the widest, in steps of the grid."
+            "\n",
             *rates,
             "\nHeld-out loss there, nats per byte; and at the widest with the narrowest's best "
             "rate.\n",

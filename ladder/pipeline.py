@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from evaluation.files import InputError, write_json, write_text
 from evaluation.records import write_observations
 from ladder.config import Experiment
 from ladder.corpora import open_corpus
+from ladder.grid_exponents import grid_exponents, is_grid, known_of
 from ladder.plan import Plan, Rung, make_plan
 from ladder.recipes_result import RecipesResult, write_recipes_report
 from ladder.report import write_report
@@ -88,6 +89,7 @@ def analyse_runs(
     write_observations(observations, runs.observations)
     model, known = TwoStage(config.predict.method), _known(config, runs)
     result = analyse(model, observations, plan.as_targets(), known)
+    result = _with_exponents(result, config, plan, runs, observations)
     origin = _origin(config, plan, runs)
     _write(result, observations, origin, runs, figures or runs.figures, full)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
@@ -143,6 +145,23 @@ def _known(config: Experiment, runs: RunsFolder) -> tuple[str, float | None]:
     """The held-out loss by name, and the one that no model can fall below, where it is known."""
     corpus = open_corpus(config.corpus, runs.corpus)
     return corpus.validation, corpus.floor(config.model.sequence_length)
+
+
+def _with_exponents(
+    result: Result, config: Experiment, plan: Plan, runs: RunsFolder, observations: pd.DataFrame
+) -> Result:
+    """With the exponents of a ladder that is a grid, which are written too."""
+    if not is_grid(plan.rungs):
+        return result
+    corpus = open_corpus(config.corpus, runs.corpus)
+    known = known_of(corpus, config.model.sequence_length)
+    found = grid_exponents(observations, corpus.validation, config.name, runs.path, known)
+    if found.found is None:
+        # What an earlier state of the runs said would be read as theirs.
+        runs.exponents.unlink(missing_ok=True)
+    else:
+        write_json(runs.exponents, found.document())
+    return replace(result, exponents=found)
 
 
 def _origin(config: Experiment, plan: Plan, runs: RunsFolder, recipe: str = "") -> Origin:

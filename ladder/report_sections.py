@@ -12,6 +12,7 @@ from ladder.report_audit import (
 )
 from ladder.report_compute import compute_against_error, compute_optimal, the_ladder
 from ladder.report_context import MOST_TASKS, Context
+from ladder.report_exponents import scaling_exponents
 from ladder.report_fits import fits, runs, warnings
 from ladder.report_parts import Section
 from ladder.report_provenance import provenance
@@ -27,6 +28,7 @@ SECTIONS: tuple[Callable[[Context], Section | None], ...] = (
     noise,
     compute_optimal,
     compute_against_error,
+    scaling_exponents,
     lambda context: fits(context.result, MOST_TASKS),
     lambda context: runs(context.result.model, context.observations),
     lambda context: warnings(context.result.model),

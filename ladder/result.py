@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ladder.grid_exponents import GridExponents
 from ladder.truth import TruthCheck
 from predict.audit import Audit
 from predict.task_fit import Prediction, Target
@@ -21,3 +22,5 @@ class Result:
     """None where no target was measured."""
     truth: TruthCheck | None
     """None where the corpus's entropy is not known."""
+    exponents: GridExponents | None = None
+    """None where the ladder is no grid of sizes and tokens, and for a table."""

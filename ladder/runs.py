@@ -1,7 +1,7 @@
 """The runs folder: configs, manifests, progress, locks and observations; no torch.
 
 runs/NAME/config.yaml, observations.parquet, predictions.json, audit.csv, report.html, figures/,
-          tasks/
+          tasks/, of a grid exponents.json
 runs/NAME/RUNG/config.yaml, manifest.json, progress.json, metrics.jsonl, scores.parquet,
                checkpoints/step-N/, choices/step-N/TASK.parquet
 """
@@ -209,6 +209,7 @@ class RunsFolder:
         self.report = path / "report.html"
         self.figures = path / "figures"
         self.comparison = path / "comparison.json"
+        self.exponents = path / "exponents.json"
 
     def recipe(self, name: str) -> RunsFolder:
         """Where what follows from one of several recipes is written."""
@@ -310,7 +311,7 @@ class RunsFolder:
             made += [own.predictions, own.audit, own.report]
         return {
             str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (*scores, *made, self.comparison)
+            for path in (*scores, *made, self.comparison, self.exponents)
             if path.is_file()
         }
 

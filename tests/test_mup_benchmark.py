@@ -48,9 +48,14 @@ def test_the_search_ends_at_the_best_rate_of_every_width(script: ModuleType) -> 
 
 
 def test_runs_that_broke_down_are_no_best_rate(script: ModuleType) -> None:
-    assert script.vertex([1.0, 0.0, float("inf")]) == 0
-    assert script.vertex([1.0, 0.5, 1.0]) == 0
-    assert script.vertex([3.0, 1.0, 1.0]) == pytest.approx(0.5)
+    inf = float("inf")
+    assert script.vertex([-5, -4, -3], [1.0, 0.0, inf], -4) == -4
+    assert script.vertex([-5, -4, -3], [1.0, 0.5, 1.0], -4) == pytest.approx(-4)
+    assert script.vertex([-5, -4, -3, -2], [1.0, 0.25, 0.0, inf], -3) == pytest.approx(-3)
+    assert script.vertex([-5, -4, -3], [0.0, 0.5, 0.0], -5) == -5
+    # Two rates tell no place, and one far off none within two steps.
+    assert script.vertex([-5, -4], [1.0, 0.5], -4) == -4
+    assert script.vertex([-5, -4, -3], [3.0, 2.0, 1.01], -3) == -1
 
 
 def test_the_small_form_runs_and_does_nothing_twice(script: ModuleType, tmp_path: Path) -> None:

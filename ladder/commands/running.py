@@ -61,6 +61,8 @@ def run(
     if result.truth:
         for line in result.truth.lines():
             print(line)
+    for line in result.exponents.lines() if result.exponents else ():
+        print(line)
     print(f"report: {folder.report}")
 
 

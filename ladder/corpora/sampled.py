@@ -74,6 +74,11 @@ class Sampled:
         """Entropy of a token given those before it in its sequence, nats; None until drawn."""
         return self._index.entropy_rate if (self.folder / ENTROPY).is_file() else None
 
+    @property
+    def entropy_se(self) -> float | None:
+        """Standard error of the entropy rate; None until drawn."""
+        return self._index.entropy_se if (self.folder / ENTROPY).is_file() else None
+
     def floor(self, length: int) -> float | None:
         """The entropy rate: of what was drawn, whose length is fixed."""
         return self.entropy_rate

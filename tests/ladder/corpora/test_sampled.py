@@ -16,6 +16,7 @@ from evaluation.files import InputError
 from ladder.corpora.sampled import Sampled
 from ladder.corpora.settings import SampledCorpus
 from ladder.corpora.speaker import Speaker, speaker_vocabulary
+from ladder.grid_exponents import Known, known_of
 from ladder.score import ModelScorer
 
 VOCABULARY, LENGTH = 5, 4
@@ -110,6 +111,17 @@ def test_the_loss_is_that_of_drawn_tokens_without_their_noise(
     nats = other.nats(drawn).mean(axis=1)
     error = nats.std() / np.sqrt(len(nats))
     assert spoken.validation_loss(other, LENGTH + 1) == pytest.approx(nats.mean(), abs=5 * error)
+
+
+def test_the_entropy_is_told_with_its_standard_error_once_it_was_drawn(
+    spoken: Sampled, tmp_path: Path
+) -> None:
+    told = known_of(spoken, spoken.config.length)
+    assert told.entropy_rate == told.floor == spoken.entropy_rate
+    assert told.entropy_se is not None
+    assert 0 < told.entropy_se < spoken.entropy_rate / 10
+    assert told.unigram_entropy is None
+    assert known_of(Sampled(spoken.config, tmp_path), 8) == Known()
 
 
 def test_every_sequence_comes_once_before_any_comes_again(tmp_path: Path) -> None:
