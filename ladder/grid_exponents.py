@@ -259,8 +259,8 @@ def _read(path: Path) -> CorpusPoint:
         means[row["name"]] = Mean(float(value), None if sd is None else float(sd), slices)
     if not means:
         raise InputError(f"has no mean exponent of {corpus}")
-    error = None if se is None else float(se)
-    return CorpusPoint(printable(corpus), printable(path.parent.name), float(rate), error, means)
+    spread = None if se is None else float(se)
+    return CorpusPoint(printable(corpus), printable(path.parent.name), float(rate), spread, means)
 
 
 def _sane(value: Any) -> bool:
