@@ -146,7 +146,19 @@ def smaller_than_ladder(model: TwoStage, targets: Sequence[Target]) -> list[str]
 
 
 def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:
-    """Score a fitted predictor against every run of role target that measured its tasks."""
+    """Score a fitted predictor against every run of role target that measured its tasks.
+
+    >>> from predict import TwoStage, audit, read_observations
+    >>> table = read_observations("with-7B.csv")
+    >>> found = audit(TwoStage().fit(table), table)
+    >>> (row,) = found.rows
+    >>> row.prediction.task, row.prediction.target, row.inside95
+    ('arc_easy', '7B-4T', True)
+    >>> abs(row.step1_error + row.step2_error - row.error) < 1e-9
+    True
+    >>> found.frame()["error"].abs().mean() == found.mean_abs_error
+    np.True_
+    """
     rows = []
     for target in targets_of(observations):
         table = observations[

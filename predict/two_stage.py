@@ -51,6 +51,18 @@ class TwoStage:
     `predict.methods.METHODS`; `feature` is the column that links both steps, by default the loss;
     `rungs` and `tasks` are name patterns, by default every run of role ladder and every task;
     `law` and `link` put another registered law in the place of the method's step 1 or step 2.
+
+    >>> from predict import TwoStage, read_observations
+    >>> model = TwoStage(tasks=["arc_*"]).fit(read_observations("mine.csv"))
+    >>> frame = model.predict(params=6.89e9, tokens=3.95e12, name="7B-4T")
+    >>> frame[["task", "target", "status"]].values.tolist()
+    [['arc_easy', '7B-4T', 'extrapolated']]
+    >>> row = frame.iloc[0]
+    >>> bool(0.25 < row.lower80 < row.predicted < row.upper80 <= 1)
+    True
+    >>> print(model.report())
+    method default (median of three chains, chosen by back-tests: benchmarks/methods.md)
+    ...
     """
 
     def __init__(

@@ -84,7 +84,7 @@ def test_a_name_with_nothing_behind_it_is_the_base(document: dict) -> None:
         ),
         (
             {"recipes": {"a": {}, "b": {"parametrisation": "mup"}}},
-            "recipes.b: recipe.parametrisation mup: heads of size b are 6 wide",
+            "recipes.b: recipe.parametrisation mup: head width of size b is 6",
         ),
     ],
 )
