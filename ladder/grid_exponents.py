@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 from evaluation.files import InputError, read_json
 from ladder.corpora import Corpus
 from ladder.plan import Rung
+from predict.drawing import printable
 from predict.exponents import Exponents, exponents
 from predict.slices import TOLERANCE, groups
 from predict.slices_compare import LEAST_POINTS
@@ -23,6 +23,9 @@ KEPT = "exponents.json"
 
 NAMES = ("alpha_D", "beta_N")
 """Mean exponents, of L(N) at a fixed D and of L(D) at a fixed N."""
+
+MOST = 1e6
+"""Above any entropy in nats, and any exponent that points bound."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ def grid_exponents(
     """
     rows = observations[
         (observations["role"] == "ladder") & (observations["task"] == task) & observations["final"]
-    ]
+    ].dropna(subset=["loss"])
     lowest = None
     if len(rows):
         best = rows.loc[rows["loss"].idxmin()]
@@ -219,7 +222,7 @@ def read_others(folder: Path) -> tuple[tuple[CorpusPoint, ...], tuple[str, ...]]
         try:
             points.append(_read(path))
         except InputError as error:
-            left_out.append(f"{path.parent.name}/{KEPT}: {error}")
+            left_out.append(printable(f"{path.parent.name}/{KEPT}: {error}"))
     return tuple(sorted(points, key=lambda p: (p.entropy_rate, p.folder))), tuple(left_out)
 
 
@@ -238,7 +241,7 @@ def _read(path: Path) -> CorpusPoint:
         raise foreign
     if rate is None:
         raise InputError(f"the entropy of {corpus} is not known")
-    if not _finite(rate) or not (se is None or _finite(se)):
+    if not _sane(rate) or not (se is None or _sane(se)):
         raise foreign
     means: dict[str, Mean] = {}
     rows = document.get("means")
@@ -248,18 +251,18 @@ def _read(path: Path) -> CorpusPoint:
         value, sd, slices = row.get("mean"), row.get("sd"), row.get("slices")
         if (
             value is None
-            or not _finite(value)
-            or not (sd is None or _finite(sd))
+            or not _sane(value)
+            or not (sd is None or _sane(sd))
             or not isinstance(slices, int)
         ):
             raise foreign
         means[row["name"]] = Mean(float(value), None if sd is None else float(sd), slices)
     if not means:
         raise InputError(f"has no mean exponent of {corpus}")
-    return CorpusPoint(
-        corpus, path.parent.name, float(rate), None if se is None else float(se), means
-    )
+    spread = None if se is None else float(se)
+    return CorpusPoint(printable(corpus), printable(path.parent.name), float(rate), spread, means)
 
 
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _sane(value: Any) -> bool:
+    """Whether it is a number that an entropy or an exponent may be, and a figure can show."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < MOST

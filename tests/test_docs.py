@@ -41,6 +41,14 @@ SPEAKER = (
     "::test_a_run_of_this_project_speaks_by_its_newest_checkpoint"
 )
 FETCH = "tests/evaluation/test_olmes.py::test_every_task_has_the_published_number_of_items"
+GRID = (
+    "tests/ladder/test_grid_exponents.py::"
+    "test_one_command_writes_the_exponents_of_a_grid_with_its_corpus_s_entropies"
+)
+SPEAKER = (
+    "tests/ladder/corpora/test_sampled.py::"
+    "test_a_run_of_this_project_speaks_by_its_newest_checkpoint"
+)
 INSTALL = ".ci/run"
 
 ELSEWHERE = {
@@ -79,6 +87,15 @@ ELSEWHERE = {
         "trains for an hour",
         "tests/ladder/test_recipes.py::test_each_recipe_is_fitted_by_itself_and_all_are_compared",
     ),
+    "ladder run origins-er": ("trains for long", GRID),
+    "ladder run origins-ba": ("trains for long", GRID),
+    "ladder report runs/origins-er": (
+        "needs trained rungs",
+        "tests/ladder/test_grid_exponents.py::"
+        "test_a_second_command_does_nothing_and_lost_exponents_are_made_again",
+    ),
+    "ladder train origins-speakers": ("trains for long", SPEAKER),
+    "ladder run origins-t1l": ("needs a speaker, trains for long", SPEAKER),
     "ladder items RUNS": (
         "needs trained rungs",
         "tests/ladder/test_item_margins.py::test_the_json_has_every_way_and_its_error",

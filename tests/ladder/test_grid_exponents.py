@@ -240,13 +240,13 @@ def test_the_law_that_made_the_losses_is_the_one_that_won(tmp_path: Path) -> Non
 def test_exponents_against_entropy_are_those_of_the_folders_beside(tmp_path: Path) -> None:
     made = table()
     point(tmp_path / "low", "origins-ba", 1.5, 0.7)
-    point(tmp_path / "high", "<b>evil</b>", 3.5, 1.4)
+    point(tmp_path / "high", "<b>evil</b>\x00\u202e", 3.5, 1.4)
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / KEPT).write_text("{")
     others, left_out = read_others(tmp_path / "mine")
     assert [(p.corpus, p.folder, p.entropy_rate) for p in others] == [
         ("origins-ba", "low", 1.5),
-        ("<b>evil</b>", "high", 3.5),
+        ("<b>evil</b>\ufffd\ufffd", "high", 3.5),
     ]
     known = slices_only(made, others=others, left_out=left_out)
     text = report(known, made, tmp_path / "x.html")
@@ -255,7 +255,8 @@ def test_exponents_against_entropy_are_those_of_the_folders_beside(tmp_path: Pat
     mean = known.found.slices.means[0]
     assert f"mine mine 2.1000 {mean.mean:.3f} {mean.sd:.3f}" in text
     assert f"left out: foreign/{KEPT}: not readable as JSON" in text
-    assert "<b>evil" not in (tmp_path / "x.html").read_text()
+    page = (tmp_path / "x.html").read_text()
+    assert [part for part in ("<b>evil", "\x00", "\u202e") if part in page] == []
 
 
 def test_a_folder_s_own_file_is_not_read_as_another_s(tmp_path: Path) -> None:
@@ -275,6 +276,10 @@ def test_a_folder_s_own_file_is_not_read_as_another_s(tmp_path: Path) -> None:
         ('{"version": 2, "corpus": "x", "entropy_rate": 1}', "not written by `ladder run`"),
         ('{"version": 1, "corpus": "x", "entropy_rate": true}', "not written by `ladder run`"),
         ('{"version": 1, "corpus": "x", "entropy_rate": NaN}', "not written by `ladder run`"),
+        (
+            '{"version": 1, "corpus": "x", "entropy_rate": 1' + "0" * 400 + "}",
+            "not written by `ladder run`",
+        ),
         ('{"version": 1, "corpus": "x", "entropy_rate": null}', "entropy of x is not known"),
         ('{"version": 1, "corpus": "x", "entropy_rate": 1, "means": []}', "has no mean exponent"),
         (
@@ -295,6 +300,7 @@ def test_a_folder_s_own_file_is_not_read_as_another_s(tmp_path: Path) -> None:
         "of another version",
         "rate true",
         "rate NaN",
+        "rate huge",
         "rate null",
         "no means",
         "mean as text",
