@@ -35,11 +35,6 @@ EVALUATE = "tests/ladder/test_evaluate.py::test_tasks_texts_and_limits_stand_sid
 REPORT = "tests/test_slurm_real.py::test_branches_wait_for_their_trunk_and_the_report_for_all"
 SLURM = "tests/test_slurm_real.py::test_a_ladder_trains_on_a_slurm_that_takes_jobs_back"
 RANKS = "tests/ladder/test_parallel.py::test_two_ranks_have_the_losses_of_one"
-ORIGINS = "tests/test_origins.py::test_losses_fall_towards_the_exact_floor_and_stay_above_it"
-SPEAKER = (
-    "tests/ladder/corpora/test_sampled.py"
-    "::test_a_run_of_this_project_speaks_by_its_newest_checkpoint"
-)
 FETCH = "tests/evaluation/test_olmes.py::test_every_task_has_the_published_number_of_items"
 GRID = (
     "tests/ladder/test_grid_exponents.py::"
@@ -121,11 +116,6 @@ ELSEWHERE = {
     "ladder train mine.yaml --engine slurm --rung 13M-1xC": ("needs Slurm", SLURM),
     "ladder train mine.yaml --engine slurm --runs /scratch/$USER/runs/mine": ("needs Slurm", SLURM),
     "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", REPORT),
-    "ladder run origins-er": ("trains", ORIGINS),
-    "ladder run origins-ba": ("trains", ORIGINS),
-    "ladder run origins-t1l": ("trains", SPEAKER),
-    "ladder train origins-speakers": ("trains for minutes", SPEAKER),
-    "ladder report runs/origins-er": ("needs trained rungs", REPORT),
 }
 """Commands that this file does not run, each with the reason and what runs it, or the same verb."""
 
