@@ -304,16 +304,23 @@ class RunsFolder:
             return False
 
     def digests(self, plan: Plan) -> dict[str, str]:
-        """SHA-256 of the finished runs' scores and of what was made from them, by path."""
+        """SHA-256 of the finished runs' scores and of what was made from them, by path.
+
+        Of reports only that they are there: they tell times and machines, and what else is here
+        is the same however often a run was killed.
+        """
         scores = [self.rung(r.name).scores for r in plan.runs if self.rung(r.name).finished]
-        made = [self.observations, self.audit, self.report]
+        made, reports = [self.observations, self.audit], [self.report]
         for own in map(self.recipe, filter(None, plan.recipes)):
-            made += [own.predictions, own.audit, own.report]
-        return {
-            str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+            made += [own.predictions, own.audit]
+            reports.append(own.report)
+        told = {
+            path: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (*scores, *made, self.comparison, self.exponents)
             if path.is_file()
         }
+        told |= {path: "there" for path in reports if path.is_file()}
+        return {str(path.relative_to(self.path)): digest for path, digest in told.items()}
 
 
 def _try_lock(descriptor: int) -> bool:
