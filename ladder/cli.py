@@ -19,15 +19,15 @@ from ladder.commands import COMMANDS
 def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit status: 2 for a user's mistake, 1 for a failure."""
     given = sys.argv[1:] if arguments is None else arguments
-    if not given or given[0] in ("-h", "--help"):
-        print(_overview())
-        return 0
-    if given[0] == "--version":
-        from ladder import __version__
-
-        print(__version__)
-        return 0
     try:
+        if not given or given[0] in ("-h", "--help"):
+            print(_overview(), flush=True)
+            return 0
+        if given[0] == "--version":
+            from ladder import __version__
+
+            print(__version__, flush=True)
+            return 0
         return _dispatch(given)
     except InputError as error:
         print(f"ladder: {_one_line(error)}", file=sys.stderr)
