@@ -97,9 +97,10 @@ def report(runs: Path) -> str:
     targets = [place for place in planned if place in places]
     rungs = [place for place in dict.fromkeys(places) if place not in targets]
     seeds = wide.index.get_level_values("seed").nunique()
+    told = f" and the target {', '.join(targets)}" if targets else "; no target was trained"
     parts = [
         f"`ladder run recipes`, then `python benchmarks/recipes.py runs/recipes`. {len(names)} "
-        f"recipes, {len(rungs)} rungs and the target {', '.join(targets)}, {seeds} seeds each; "
+        f"recipes, {len(rungs)} rungs{told}, {seeds} seeds each; "
         "rates tuned in [recipes_sweep.md](recipes_sweep.md).",
         "## Held-out loss",
         "Nats per token, mean ± standard error over seeds.",
@@ -127,7 +128,7 @@ def report(runs: Path) -> str:
     ]
     parts += ["The same at every rung:", _by_rung(wide, names, rungs)]
     parts += _interactions(wide, names, rungs)
-    parts += _predictions(runs, targets)
+    parts += _predictions(runs)
     return "\n\n".join(parts) + "\n"
 
 
@@ -157,7 +158,7 @@ def _interactions(wide: pd.DataFrame, names: Sequence[str], rungs: Sequence[str]
     return [intro, "\n".join(lines)] if lines else []
 
 
-def _predictions(runs: Path, targets: Sequence[str]) -> list[str]:
+def _predictions(runs: Path) -> list[str]:
     """The ladders' predictions at the target beside what came, pairs and laws."""
     comparison = read_json(runs / "comparison.json")
     parts = [
@@ -168,8 +169,6 @@ def _predictions(runs: Path, targets: Sequence[str]) -> list[str]:
     ]
     rows = []
     for s in comparison["scores"]:
-        if s["target"] not in targets:
-            continue
         points = ["" if s[k] is None else f"{100 * s[k]:.1f}" for k in _ACCURACY]
         inside = "" if s["loss_actual"] is None else _inside(s)
         rows.append(
@@ -187,9 +186,7 @@ def _predictions(runs: Path, targets: Sequence[str]) -> list[str]:
         )
     head = ["task", "recipe", "loss", "80%", "actual", "inside", "accuracy", "80%", "actual"]
     parts.append(table(head, rows))
-    own = [
-        p for p in comparison["pairs"] if p["task"] == WALKS_VALIDATION and p["target"] in targets
-    ]
+    own = [p for p in comparison["pairs"] if p["task"] == WALKS_VALIDATION]
     parts += [
         "Pairs, by the held-out loss: A - B in thousandths of a nat, the probability that a run of "
         "A beats one of B, and the compute that B needs to reach A's loss.",
