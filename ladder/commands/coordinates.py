@@ -81,7 +81,7 @@ def coordinates(
     tables.emit(document, rows, json, None if drawing else out)
     if drawing:
         from evaluation.files import write_text
-        from predict.plots import to_svg
+        from predict.drawing import to_svg
 
         write_text(drawing, to_svg(figure(found)))
     if not json:
