@@ -190,11 +190,11 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
             )
     texts = scripts(config, plan, names, runs)
     runs.prepare(config)
-    with hold(runs.path / "slurm" / ".lock", "submits its jobs"):
-        return _submit(plan, texts, runs)
+    with hold(runs.path / "slurm" / ".lock", "submits its jobs") as lock:
+        return _submit(plan, texts, runs, lock)
 
 
-def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder) -> Submission:
+def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder, lock: int) -> Submission:
     folder = runs.path / "slurm"
     sweep(folder)
     known = {**_read_jobs(runs), **_untold(texts, runs)}
@@ -222,7 +222,8 @@ def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder) -> Submission:
                 after = [waits.id if waits else submitted[rung.trunk.name]]
         write_text(folder / f"{name}.sbatch", text)
         try:
-            said = _slurm(["sbatch", "--parsable", *_sbatch(runs, name, after)], name)
+            # Killed meanwhile, sbatch goes on: the next command waits for what it submits.
+            said = _slurm(["sbatch", "--parsable", *_sbatch(runs, name, after)], name, (lock,))
         except InputError as error:
             told = ", ".join(f"{n} ({id})" for n, id in submitted.items())
             before = f"; submitted before it: {told}" if told else ""
@@ -379,10 +380,12 @@ def _read_jobs(runs: RunsFolder) -> dict[str, str]:
     return known
 
 
-def _slurm(command: list[str], what: str) -> str:
+def _slurm(command: list[str], what: str, inherits: tuple[int, ...] = ()) -> str:
     """Standard output of one of Slurm's commands; InputError with its message where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, pass_fds=inherits
+        )
     except OSError as error:
         raise InputError(f"{what}: {command[0]} cannot be run ({error.strerror})") from None
     if done.returncode:

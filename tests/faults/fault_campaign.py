@@ -29,6 +29,7 @@ from fault_harness import (
     Done,
     Verdicts,
     accesses,
+    difference,
     fill,
     judged,
     mount,
@@ -121,7 +122,7 @@ class Campaign:
         """What must be the same byte for byte."""
         rung = path / RUNG
         found = {
-            str(p.relative_to(rung)): p.read_bytes() for q in patterns or KEPT for p in rung.glob(q)
+            str(p.relative_to(rung)): _content(p) for q in patterns or KEPT for p in rung.glob(q)
         }
         # Of checkpoints the last; a damaged one is kept beside, and the one before may be another.
         saved = [n for n in found if n.startswith("checkpoints/step-")]
@@ -171,7 +172,7 @@ class Campaign:
             stage,
             fault,
             lambda: self.train(path),
-            lambda: self.state(path, *kept) == known and not _left(path),
+            lambda: difference(self.state(path, *kept), known, path),
             path,
             note,
         )
@@ -248,7 +249,7 @@ class Campaign:
             "training",
             fault,
             lambda: self.train(path),
-            lambda: self.state(path) == self.known and not _left(path),
+            lambda: difference(self.state(path), self.known, path),
             path,
             note,
         )
@@ -294,7 +295,7 @@ class Campaign:
                 "training",
                 "a rank dies",
                 partial(self.worst, path),
-                partial(self.is_state, path, expected),
+                partial(self.differs, path, expected),
                 path,
                 f"rank {victim} at access {at}: {[d.code for d in dead]}",
             )
@@ -322,8 +323,8 @@ class Campaign:
         ends = self.together(path)
         return next((end for end in ends if end.code), ends[0])
 
-    def is_state(self, path: Path, expected: dict[str, bytes]) -> bool:
-        return self.state(path) == expected
+    def differs(self, path: Path, expected: dict[str, bytes]) -> str:
+        return difference(self.state(path), expected)
 
     # ----- evaluation
 
@@ -337,7 +338,7 @@ class Campaign:
         whole = self.fresh(of=self.whole)
         count, seconds = accesses(of(whole), whole)
         known = run(of(whole))
-        expected = self.state(whole), known.out.replace(str(whole), "")
+        expected = {**self.state(whole), "told": known.out.replace(str(whole), "")}
         assert known.code == 0, known.err
 
         def judge(fault: str, path: Path, note: str) -> None:
@@ -354,11 +355,11 @@ class Campaign:
                 said[:] = [done.out.replace(str(path), "")]
                 return done
 
-            def same() -> bool:
+            def differs() -> str:
                 final = run(of(path)).out.replace(str(path), "")
-                return (self.state(path), final) == expected and not _left(path)
+                return difference({**self.state(path), "told": final}, expected, path)
 
-            judged(self.verdicts, "evaluation", fault, again, same, path, note)
+            judged(self.verdicts, "evaluation", fault, again, differs, path, note)
             shutil.rmtree(path.parent, ignore_errors=True)
 
         for index in self.many(16):
@@ -430,7 +431,7 @@ class Campaign:
                 "tokenising",
                 fault,
                 lambda: run(make(path)),
-                lambda: state(path) == expected and not _left(path),
+                lambda: difference(state(path), expected, path),
                 path,
                 note,
             )
@@ -502,7 +503,7 @@ class Campaign:
                 "the whole",
                 f"{_kind(file)} damaged",
                 lambda copy=copy: run([*command, copy]),  # type: ignore[misc]
-                lambda copy=copy: state(copy) == expected,  # type: ignore[misc]
+                lambda copy=copy: difference(state(copy), expected),  # type: ignore[misc]
                 copy,
                 f"{harm.__name__} {file}",
             )
@@ -558,10 +559,7 @@ class Campaign:
                 "submitting",
                 fault,
                 lambda path=path: run(of(path), environment=environment),  # type: ignore[misc]
-                lambda path=path: (
-                    sorted({*names(path)}) == sorted({*expected})  # type: ignore[misc]
-                    and len([n for n in names(path) if n != "report"]) == len(expected) - 1
-                ),
+                lambda path=path: _unlike(names(path), expected),  # type: ignore[misc]
                 path,
                 f"{note} {names(path)}",
             )
@@ -578,7 +576,7 @@ echo $id
     "squeue": """#!/bin/sh
 [ -f "$FAULT_QUEUE" ] || exit 0
 case "$*" in
-*%o*) awk -F'|' '{print $1 "|PENDING|None|" $2}' "$FAULT_QUEUE" ;;
+*%o*) cat "$FAULT_QUEUE" ;;
 *) awk -F'|' '{print $1 "|PENDING|None"}' "$FAULT_QUEUE" ;;
 esac
 """,
@@ -615,6 +613,16 @@ def campaign(seed: int, small: bool, only: Sequence[str] = ()) -> Verdicts:
             tempfile.tempdir = None
 
 
+def _content(path: Path) -> bytes:
+    """A file's bytes; of weights the tensors', which are not always in the same order."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    from safetensors.numpy import load_file
+
+    tensors = load_file(path)
+    return b"".join(name.encode() + tensors[name].tobytes() for name in sorted(tensors))
+
+
 def _step(name: str) -> int:
     return int(Path(name).parent.name.removeprefix("step-") or 0)
 
@@ -632,9 +640,11 @@ def _kind(file: Path) -> str:
     )
 
 
-def _left(path: Path) -> list[Path]:
-    """Temporary files that nobody swept."""
-    return list(path.rglob("*.tmp"))
+def _unlike(names: Sequence[str], expected: Sequence[str]) -> str:
+    """Jobs that are missing or twice in the queue; the report may be there again."""
+    rungs = [name for name in names if name != "report"]
+    alike = {*names} == {*expected} and len(rungs) == len({*rungs})
+    return "" if alike else f"queued are {', '.join(names)}"
 
 
 def _kill(pid: int, number: int) -> None:
