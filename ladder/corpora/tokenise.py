@@ -88,7 +88,7 @@ def tokenise(job: Job, workers: int) -> Index:
             left.unlink(missing_ok=True)
         found = list(enumerate(units(job.source)))
         if (folder / BEGUN).exists():
-            _check_same(name, folder, made_from, read_json(folder / BEGUN))
+            _check_same(name, folder, made_from, _begun(folder))
         else:
             write_json(folder / BEGUN, made_from, sealed=True)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
@@ -225,6 +225,16 @@ def _pieces(text: str) -> list[str]:
         pieces.append(text[begin:end])
         begin = end
     return pieces
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    try:
+        found = read_json(folder / BEGUN)
+    except InputError as error:
+        raise InputError(f"{error}; remove {folder} to tokenise again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / BEGUN}: is damaged; remove {folder} to tokenise again")
+    return found
 
 
 def _records(folder: Path, number: int) -> list[Record]:
