@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.columns import hints, with_known_names
 from evaluation.files import InputError, atomic_write, write_text
 
@@ -121,7 +122,11 @@ def read_frame(path: Path) -> DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
+        if path.suffix == ".parquet":
+            check_parquet(path)
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
@@ -158,9 +163,14 @@ def write_observations(frame: DataFrame, path: Path | str) -> None:
         raise InputError(f"{path}: observations are written to a .parquet or a .csv file")
     frame = validate(frame, str(path))
     if path.suffix == ".parquet":
-        atomic_write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+        atomic_write(path, lambda temporary: _write_parquet(frame, temporary))
     else:
         atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def _write_parquet(frame: DataFrame, path: Path) -> None:
+    frame.to_parquet(path, index=False)
+    seal_parquet(path)
 
 
 def validate(frame: DataFrame, source: str = "observations") -> DataFrame:

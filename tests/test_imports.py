@@ -11,6 +11,7 @@ PREDICT = Path(__file__).parent.parent / "predict"
 NO_TORCH = (
     "evaluation.choices",
     "evaluation.encoding",
+    "evaluation.checksums",
     "evaluation.files",
     "evaluation.fingerprints",
     "evaluation.lm_eval",
@@ -93,6 +94,8 @@ NO_TORCH = (
     "ladder.report_trust",
     "ladder.result",
     "ladder.results",
+    "ladder.kept_tasks",
+    "ladder.locks",
     "ladder.runs",
     "ladder.saved",
     "ladder.scales",
