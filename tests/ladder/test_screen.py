@@ -11,6 +11,7 @@ import struct
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,8 +22,9 @@ from conftest import synthetic
 from flights import in_flight
 from safetensors.numpy import save_file
 
+from evaluation.files import InputError
 from evaluation.records import write_observations
-from ladder import tables
+from ladder import progress, tables
 from ladder.cli import main
 from ladder.commands import COMMANDS
 from ladder.config import load_config
@@ -30,6 +32,7 @@ from ladder.layout import WIDTH
 from ladder.runs import RunsFolder
 from predict.curve import Curve, CurvePoint
 from predict.items import ItemRow
+from predict.watch import each
 
 TASKS = ("mmlu_social_sciences_test_rc_5shot", "arc_challenge_test_rc_5shot")
 TARGETS = ((6.9e9, 4e12), (1.3e10, 5e12))
@@ -253,3 +256,49 @@ def test_colours_are_for_terminals_that_want_them(
         do()
     assert "failed" in sent.getvalue()
     assert "\x1b[3" not in sent.getvalue().replace("\x1b[3m", "")
+
+
+def test_a_long_loop_has_a_bar_with_the_time_left_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+
+    def do() -> None:
+        with progress.telling():
+            for _ in each(range(3), "resamples"):
+                time.sleep(0.15)
+            for _ in each(range(2), "cuts"):
+                time.sleep(0.15)
+
+    lines = on_terminal(do)
+    assert any(re.search(r"resamples .* [123] of 3 .*:\d\d", line) for line in lines)
+    assert any("cuts" in line for line in lines)
+    assert not too_wide(lines)
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        assert in_pipe(do) == []
+    assert said.getvalue() == ""
+
+
+def test_a_short_loop_has_no_bar() -> None:
+    def do() -> None:
+        with progress.telling():
+            list(each(range(3), "resamples"))
+
+    assert "resamples" not in "".join(on_terminal(do))
+
+
+def test_a_loop_that_fails_under_a_bar_is_told_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+
+    def fails(*_: object) -> None:
+        for _ in each(range(3), "resamples"):
+            time.sleep(0.1)
+            if _ == 1:
+                raise InputError("of the user's")
+
+    monkeypatch.setitem(COMMANDS, "version", lambda: fails())
+    lines = on_terminal(lambda: main(["version"]))
+    assert [line for line in lines if line.strip()][-1] == "ladder: of the user's"
