@@ -58,6 +58,14 @@ def test_a_loop_that_is_left_does_not_silence_the_next() -> None:
 
 
 def test_an_error_that_leaves_everything_is_that_error() -> None:
-    with pytest.raises(ValueError, match="inside"), listening(Diary()):
-        for _ in each("ab", "left"):
-            raise ValueError("inside")
+    def fails() -> None:
+        with listening(Diary()):
+            for _ in each("ab", "left"):
+                raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        fails()
+    diary = Diary()
+    with listening(diary):
+        list(each("c", "next"))
+    assert diary.heard[0] == ("next", 1)
