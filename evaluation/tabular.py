@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evaluation.columns import nearest, some, there_is_no, with_known_names
+from evaluation.columns import hints, nearest, some, there_is_no, with_known_names
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, read_frame, separator, validate
 
@@ -193,8 +193,8 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
         table = base
     if "run" not in table:
         raise InputError(
-            f"{source}: no column holds the runs' names; say which with --map run=NAME "
-            f"(there are {some(cells.columns)})"
+            f"{source}: no column holds the runs' names; there are {some(cells.columns)}; "
+            f"{hints(['run'], cells.columns)}"
         )
     table = _complete(table.reset_index(drop=True), mapping, source)
     return validate(table.drop(columns=LAST, errors="ignore"), source)

@@ -72,7 +72,10 @@ def _dispatch(given: list[str]) -> int:
         if stop.code:
             raise InputError(f"{_boxed(said.getvalue())}; see `ladder {verb} --help`") from None
         return 0
-    call()
+    from ladder.progress import telling
+
+    with telling():
+        call()
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -67,9 +67,9 @@ class Grid:
         cells = max((len(row[i]) for row in self.rows), default=0)
         head = [self.names[i]]
         if self.tight and " " in self.names[i]:
-            least = max(cells, *(len(word) for word in self.names[i].split()))
-            head = textwrap.wrap(self.names[i], least, break_long_words=False)
-        return head, max(cells, *(len(line) for line in head))
+            least = max([1, cells, *(len(word) for word in self.names[i].split())])
+            head = textwrap.wrap(self.names[i], least, break_long_words=False) or head
+        return head, max([cells, *(len(line) for line in head)])
 
     def width(self, columns: Sequence[int] | None = None) -> int:
         """Characters that columns, all by default, need together."""
@@ -92,7 +92,12 @@ def width_of(stream: TextIO | None = None) -> int:
     stream = sys.stdout if stream is None else stream
     if not stream.isatty():
         return WIDTH
-    return max(NARROWEST, shutil.get_terminal_size((WIDTH, 24)).columns)
+    told = os.environ.get("COLUMNS", "")
+    try:
+        columns = int(told) if told.isdigit() else os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        columns = WIDTH
+    return max(NARROWEST, columns or WIDTH)
 
 
 def wrapped(line: str, width: int) -> str:
@@ -195,14 +200,19 @@ def _split(grid: Grid, width: int) -> list[Grid]:
             parts[-1] = wanted
         else:
             parts.append(block)
-    found = [_without_blanks(grid.only([*keys, *part])) for part in parts]
-    return [found[0], *(replace(part, caption=()) for part in found[1:])]
-
-
-def _without_blanks(grid: Grid) -> Grid:
-    """Without rows that say nothing in this part; the others have theirs."""
-    rows = tuple(row for row in grid.rows if any(row[grid.keys :]))
-    return replace(grid, rows=rows or grid.rows)
+    blank = {row for row in grid.rows if not any(row[grid.keys :])}
+    found: list[Grid] = []
+    for part in parts:
+        own = grid.only([*keys, *part])
+        # A row that says nothing in a part says it in another, unless it is blank throughout.
+        rows = tuple(
+            small
+            for small, whole in zip(own.rows, grid.rows, strict=True)
+            if any(small[own.keys :]) or (not found and whole in blank)
+        )
+        caption = () if found else grid.caption
+        found.append(replace(own, rows=rows or own.rows, caption=caption))
+    return found
 
 
 def _blocks(grid: Grid) -> list[list[int]]:
