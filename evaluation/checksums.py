@@ -132,10 +132,10 @@ def sealed_text(text: str) -> str:
     return f"{text}{TEXT_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-def check_text(path: Path) -> str:
+def check_text(path: Path, must: bool = False) -> str:
     """The text of a file without its digest; InputError where that is another's.
 
-    One without a digest passes.
+    One without a digest passes, unless it `must` have one.
     """
     try:
         content = path.read_text(encoding="utf-8")
@@ -143,6 +143,8 @@ def check_text(path: Path) -> str:
         raise InputError(f"{path}: is damaged, not UTF-8") from None
     text, mark, digest = content.rpartition(TEXT_MARK)
     if not mark:
+        if must:
+            raise InputError(f"{path}: is damaged, cut short or not what was written")
         return content
     if hashlib.sha256(text.encode()).hexdigest() != digest.strip():
         raise InputError(f"{path}: is damaged or was edited, not what was written")

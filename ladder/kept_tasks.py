@@ -25,6 +25,14 @@ class KeptTasks:
             return sorted(self.folder.glob("*.jsonl"))
         return [self._file(name) for name in self._told()]
 
+    @property
+    def has_digests(self) -> bool:
+        """Whether the index is one with digests, as far as it can be read."""
+        try:
+            return isinstance(read_json(self.index), dict)
+        except InputError:
+            return False
+
     def write(self, tasks: Sequence[Task]) -> None:
         """Write tasks and then the index; InputError where the folder cannot be made."""
         try:

@@ -304,18 +304,19 @@ class RunsFolder:
         if not self.config.is_file():
             raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
         try:
-            check_text(self.config)
+            # A ladder that kept its tasks' digests gave the config one too.
+            check_text(self.config, KeptTasks(self.tasks).has_digests)
+            return load_config(str(self.config))
         except InputError as error:
             raise InputError(f"{error}; {self._mended_by()}") from None
-        return load_config(str(self.config))
 
     def _mended_by(self) -> str:
         """Where the config can be had again: each rung has one, and the first is as good."""
         for path in sorted(self.path.glob(f"*/{self.config.name}")):
             with suppress(InputError, OSError):
-                check_text(path)
+                check_text(path, must=True)
                 return f"mend it by: cp '{path}' '{self.config}'"
-        return f"no rung was trained: remove {self.path} to start anew"
+        return f"no rung holds another: bring it back, or remove {self.path} to start anew"
 
     def statuses(self, plan: Plan) -> list[RungStatus]:
         """The state of every run."""

@@ -144,7 +144,7 @@ def test_a_config_that_is_not_what_was_written_names_a_copy(
 ) -> None:
     config, text = load_config(str(tiny_config)), runs.config.read_text()
     runs.config.write_text(text.replace("seed: 0", "seed: 1", 1))
-    with pytest.raises(InputError, match="no rung was trained: remove"):
+    with pytest.raises(InputError, match="no rung holds another: bring it back, or remove"):
         runs.load_config()
     copy = runs.path / "b-1xC" / "config.yaml"
     copy.parent.mkdir()
