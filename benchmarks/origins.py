@@ -32,6 +32,7 @@ from evaluation.records import read_observations
 from ladder.grid_exponents import NAMES, ratio
 from ladder.report_exponents import LAWS, PAPER
 from predict.numbers import human
+from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
 MUP = "origins-mup"
@@ -39,6 +40,7 @@ MUP = "origins-mup"
 CORPORA = (
     "origins-walks",
     "origins-er",
+    "origins-er-wide",
     "origins-er-biased",
     "origins-ba",
     "origins-bigram",
@@ -51,7 +53,8 @@ CORPORA = (
 SPOKEN = {
     "origins-walks": "the quick start's graph, complete",
     "origins-er": "Erdos-Renyi, 1,000 nodes, 5,000 edges",
-    "origins-er-biased": "the same, edges by rank^-1",
+    "origins-er-wide": "the same, only models that can hold it",
+    "origins-er-biased": "Erdos-Renyi, edges by rank^-1",
     "origins-ba": "Barabasi-Albert, 1,000 nodes",
     "origins-bigram": "pairs of tokens of Python's library",
     "origins-t1l": "a transformer of 1 layer speaking",
@@ -132,11 +135,18 @@ def corpora_table(corpora: Sequence[Corpus]) -> str:
                 f"{len(c.losses)}",
                 f"{human(sizes[0])} to {human(sizes[-1])}",
                 f"{human(tokens[0])} to {human(tokens[-1])}",
-                f"{c.document['seconds'] / 60:.0f}",
+                cost(c.document),
             ]
         )
     head = ["config", "corpus", "entropy", "runs", "params", "tokens", "core minutes"]
     return table(head, rows)
+
+
+def cost(document: dict[str, Any]) -> str:
+    """Core minutes, and how many runs were taken from another corpus's folder."""
+    shared = document.get("runs_of_origins_er", 0)
+    minutes = f"{document['seconds'] / 60:.0f}"
+    return f"{minutes}, with {shared} runs of origins-er" if shared else minutes
 
 
 def entropy_table(corpora: Sequence[Corpus]) -> str:
@@ -208,12 +218,11 @@ class Ratio:
 
 def ratio_of(values: Sequence[float]) -> Ratio | None:
     """Of exponential over power law; None for fewer than two slices."""
-    logs = np.log(np.array(values, dtype=float))
-    if len(logs) < 2:
+    if len(values) < 2:
         return None
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
-    ends = [float(np.exp(logs.mean() + sign * half)) for sign in (0, -1, 1)]
-    return Ratio(*ends, int((logs > 0).sum()), len(logs))
+    mean, low, high = geometric_mean(values)
+    above = sum(value > 1 for value in values)
+    return Ratio(mean, low or 0.0, high or math.inf, above, len(values))
 
 
 def in_sample(corpus: Corpus, name: str) -> Ratio | None:
@@ -371,7 +380,8 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
     """What the tables say, in words that follow from the numbers."""
     lines = []
     for name in NAMES:
-        value, own, times = PAPER[name]
+        value, own, (least, most) = PAPER[name]
+        times = f"{least} to {most}"
         for where, found in (("In sample", in_sample), ("On the held-out point", held_out)):
             told: dict[str, list[str]] = {}
             for c in corpora:
@@ -531,7 +541,8 @@ def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
         entropy_table(corpora),
     ]
     for name in NAMES:
-        _, _, times = PAPER[name]
+        _, _, (least, most) = PAPER[name]
+        times = f"{least} to {most}"
         parts += [
             f"## {LAWS[name]}",
             f"Power law against exponential, both with a floor. Ratios are the exponential's mean "
