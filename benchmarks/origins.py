@@ -35,7 +35,6 @@ from predict.numbers import human
 from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
-MUP = "origins-mup"
 
 CORPORA = (
     "origins-walks",
@@ -396,7 +395,8 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
                 + "; ".join(parts)
                 + f". The paper's in sample: {times}."
             )
-        near, far = [], []
+        near: list[str] = []
+        far: list[str] = []
         for c in corpora:
             if mean := c.mean(name):
                 off = abs(mean["mean"] - value)
@@ -421,111 +421,10 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
     return lines
 
 
-# muP
-
-
-def mup_losses(results: Path = RESULTS) -> pd.DataFrame | None:
-    """Excess losses of the comparison of parametrisations; None where it is not kept."""
-    path = results / f"{MUP}.parquet"
-    if not path.is_file():
-        return None
-    rows = read_observations(path)
-    known = read(CORPORA[1], results)
-    rows = rows[rows["final"] & (rows["task"] == known.document["task"])].copy()
-    # The same graph: its entropy is that of origins-er.
-    rows["excess"] = rows["loss"] - known.entropy
-    rows[["kind", "rate"]] = rows["recipe"].str.split("-", expand=True)
-    rows["tokens"] = rows["run"].str.split("-").str[1]
-    return rows[["kind", "rate", "params", "tokens", "seed", "excess"]]
-
-
-def best_rate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every parametrisation, size and tokens the rate of the least mean over seeds; a row each.
-
-    Columns kind, params, tokens, rate, and excess of every seed at that rate.
-    """
-    found = []
-    for (kind, params, tokens), part in rows.groupby(["kind", "params", "tokens"], sort=False):
-        means = part.groupby("rate")["excess"].mean()
-        rate = str(means.idxmin())
-        own = part[part["rate"] == rate].sort_values("seed")["excess"].tolist()
-        found.append((kind, params, tokens, rate, own))
-    return pd.DataFrame(found, columns=["kind", "params", "tokens", "rate", "excess"])
-
-
-def needed(curve: pd.DataFrame, seed: int, level: float) -> float | None:
-    """Params at which a seed's curve comes down to a level, read between sizes in logarithms."""
-    x = np.log(curve["params"].to_numpy(dtype=float))
-    y = np.log([own[seed] for own in curve["excess"]])
-    for i in range(len(x) - 1):
-        if y[i] >= math.log(level) >= y[i + 1]:
-            part = (y[i] - math.log(level)) / (y[i] - y[i + 1])
-            return float(np.exp(x[i] + part * (x[i + 1] - x[i])))
-    return None
-
-
-def mup_report(rows: pd.DataFrame) -> list[str]:
-    """Tables of the comparison, and in words which needs fewer params."""
-    chosen = best_rate(rows)
-    seeds, tokens = sorted(set(rows["seed"])), list(dict.fromkeys(chosen["tokens"]))
-    sizes = sorted(set(chosen["params"]))
-    parts, body = [], []
-    curves = {key: part.sort_values("params") for key, part in chosen.groupby(["kind", "tokens"])}
-    for count in tokens:
-        for size in sizes:
-            row = [count, human(size)]
-            for kind in ("sp", "mup"):
-                own = curves[kind, count]
-                cell = own[own["params"] == size].iloc[0]
-                row += [f"{np.mean(cell['excess']):.4f} ({cell['rate']})"]
-            gaps = [
-                math.log(a / b)
-                for a, b in zip(
-                    *(
-                        curves[k, count][curves[k, count]["params"] == size].iloc[0]["excess"]
-                        for k in ("mup", "sp")
-                    ),
-                    strict=True,
-                )
-            ]
-            row.append(", ".join(f"{100 * math.expm1(g):+.1f}%" for g in gaps))
-            body.append(row)
-    head = ["tokens", "params", "standard (base)", "muP (base)", "muP less standard, by seed"]
-    parts.append(table(head, body))
-    body, logs = [], []
-    for count in tokens:
-        for size in sizes[1:-1]:
-            level = float(np.mean(curves["sp", count].set_index("params")["excess"][size]))
-            pairs = [
-                (needed(curves["mup", count], s, level), needed(curves["sp", count], s, level))
-                for s in range(len(seeds))
-            ]
-            ratios = [a / b for a, b in pairs if a and b]
-            if len(ratios) < len(seeds):
-                continue
-            logs.append(float(np.log(ratios).mean()))
-            body.append(
-                [count, f"{level:.4f}", human(size), ", ".join(f"{value:.3f}" for value in ratios)]
-            )
-    head = ["tokens", "excess loss", "standard's params", "muP's over standard's, by seed"]
-    parts.append(table(head, body))
-    if len(logs) > 1:
-        mean = math.exp(float(np.mean(logs)))
-        low, high = math.exp(min(logs)), math.exp(max(logs))
-        word = "fewer" if mean < 1 else "more"
-        one_sided = high < 1 or low > 1
-        parts.append(
-            f"For the same excess loss at the same tokens muP needs {abs(100 * (mean - 1)):.1f}% "
-            f"{word} params, geometric mean over {len(logs)} levels ({low:.3f} to {high:.3f} times)"
-            + ("." if one_sided else ": no clear difference, levels go either way.")
-        )
-    return parts
-
-
 # The report
 
 
-def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
+def report(corpora: Sequence[Corpus]) -> str:
     """Everything, as Markdown."""
     parts = [
         "`python benchmarks/origins.py`, from benchmarks/results/origins-*. One seed a run, nats "
@@ -556,14 +455,6 @@ def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
             exponents_table(corpora, name),
         ]
     parts += ["## Surfaces of N and D", surfaces_table(corpora)]
-    if mup is not None:
-        parts += [
-            "## muP against the standard parametrisation",
-            "Excess loss on origins-er's graph (`ladder run origins-mup`), of every cell the best "
-            f"of {mup['rate'].nunique()} learning rates (its base in brackets), mean of "
-            f"{mup['seed'].nunique()} seeds; both share initial weights and batches.",
-            *mup_report(mup),
-        ]
     parts.append("## Every run and slice")
     for c in corpora:
         parts += [f"### {c.name}", "Loss less entropy:", excess_table(c), slices_table(c)]
@@ -615,7 +506,7 @@ def main() -> None:
     corpora = kept(given.results)
     if given.train or not corpora:
         return
-    text = report(corpora, mup_losses(given.results))
+    text = report(corpora)
     if given.out:
         write_text(given.out, text)
     print(text)
