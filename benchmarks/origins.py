@@ -32,13 +32,14 @@ from evaluation.records import read_observations
 from ladder.grid_exponents import NAMES, ratio
 from ladder.report_exponents import LAWS, PAPER
 from predict.numbers import human
+from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
-MUP = "origins-mup"
 
 CORPORA = (
     "origins-walks",
     "origins-er",
+    "origins-er-wide",
     "origins-er-biased",
     "origins-ba",
     "origins-bigram",
@@ -51,7 +52,8 @@ CORPORA = (
 SPOKEN = {
     "origins-walks": "the quick start's graph, complete",
     "origins-er": "Erdos-Renyi, 1,000 nodes, 5,000 edges",
-    "origins-er-biased": "the same, edges by rank^-1",
+    "origins-er-wide": "the same, only models that can hold it",
+    "origins-er-biased": "Erdos-Renyi, edges by rank^-1",
     "origins-ba": "Barabasi-Albert, 1,000 nodes",
     "origins-bigram": "pairs of tokens of Python's library",
     "origins-t1l": "a transformer of 1 layer speaking",
@@ -132,11 +134,18 @@ def corpora_table(corpora: Sequence[Corpus]) -> str:
                 f"{len(c.losses)}",
                 f"{human(sizes[0])} to {human(sizes[-1])}",
                 f"{human(tokens[0])} to {human(tokens[-1])}",
-                f"{c.document['seconds'] / 60:.0f}",
+                cost(c.document),
             ]
         )
     head = ["config", "corpus", "entropy", "runs", "params", "tokens", "core minutes"]
     return table(head, rows)
+
+
+def cost(document: dict[str, Any]) -> str:
+    """Core minutes, and how many runs were taken from another corpus's folder."""
+    shared = document.get("runs_of_origins_er", 0)
+    minutes = f"{document['seconds'] / 60:.0f}"
+    return f"{minutes}, with {shared} runs of origins-er" if shared else minutes
 
 
 def entropy_table(corpora: Sequence[Corpus]) -> str:
@@ -208,12 +217,11 @@ class Ratio:
 
 def ratio_of(values: Sequence[float]) -> Ratio | None:
     """Of exponential over power law; None for fewer than two slices."""
-    logs = np.log(np.array(values, dtype=float))
-    if len(logs) < 2:
+    if len(values) < 2:
         return None
-    half = stats.t.ppf(0.975, len(logs) - 1) * logs.std(ddof=1) / math.sqrt(len(logs))
-    ends = [float(np.exp(logs.mean() + sign * half)) for sign in (0, -1, 1)]
-    return Ratio(*ends, int((logs > 0).sum()), len(logs))
+    mean, low, high = geometric_mean(values)
+    above = sum(value > 1 for value in values)
+    return Ratio(mean, low or 0.0, high or math.inf, above, len(values))
 
 
 def in_sample(corpus: Corpus, name: str) -> Ratio | None:
@@ -371,7 +379,8 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
     """What the tables say, in words that follow from the numbers."""
     lines = []
     for name in NAMES:
-        value, own, times = PAPER[name]
+        value, own, (least, most) = PAPER[name]
+        times = f"{least} to {most}"
         for where, found in (("In sample", in_sample), ("On the held-out point", held_out)):
             told: dict[str, list[str]] = {}
             for c in corpora:
@@ -386,7 +395,8 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
                 + "; ".join(parts)
                 + f". The paper's in sample: {times}."
             )
-        near, far = [], []
+        near: list[str] = []
+        far: list[str] = []
         for c in corpora:
             if mean := c.mean(name):
                 off = abs(mean["mean"] - value)
@@ -411,111 +421,10 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
     return lines
 
 
-# muP
-
-
-def mup_losses(results: Path = RESULTS) -> pd.DataFrame | None:
-    """Excess losses of the comparison of parametrisations; None where it is not kept."""
-    path = results / f"{MUP}.parquet"
-    if not path.is_file():
-        return None
-    rows = read_observations(path)
-    known = read(CORPORA[1], results)
-    rows = rows[rows["final"] & (rows["task"] == known.document["task"])].copy()
-    # The same graph: its entropy is that of origins-er.
-    rows["excess"] = rows["loss"] - known.entropy
-    rows[["kind", "rate"]] = rows["recipe"].str.split("-", expand=True)
-    rows["tokens"] = rows["run"].str.split("-").str[1]
-    return rows[["kind", "rate", "params", "tokens", "seed", "excess"]]
-
-
-def best_rate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of every parametrisation, size and tokens the rate of the least mean over seeds; a row each.
-
-    Columns kind, params, tokens, rate, and excess of every seed at that rate.
-    """
-    found = []
-    for (kind, params, tokens), part in rows.groupby(["kind", "params", "tokens"], sort=False):
-        means = part.groupby("rate")["excess"].mean()
-        rate = str(means.idxmin())
-        own = part[part["rate"] == rate].sort_values("seed")["excess"].tolist()
-        found.append((kind, params, tokens, rate, own))
-    return pd.DataFrame(found, columns=["kind", "params", "tokens", "rate", "excess"])
-
-
-def needed(curve: pd.DataFrame, seed: int, level: float) -> float | None:
-    """Params at which a seed's curve comes down to a level, read between sizes in logarithms."""
-    x = np.log(curve["params"].to_numpy(dtype=float))
-    y = np.log([own[seed] for own in curve["excess"]])
-    for i in range(len(x) - 1):
-        if y[i] >= math.log(level) >= y[i + 1]:
-            part = (y[i] - math.log(level)) / (y[i] - y[i + 1])
-            return float(np.exp(x[i] + part * (x[i + 1] - x[i])))
-    return None
-
-
-def mup_report(rows: pd.DataFrame) -> list[str]:
-    """Tables of the comparison, and in words which needs fewer params."""
-    chosen = best_rate(rows)
-    seeds, tokens = sorted(set(rows["seed"])), list(dict.fromkeys(chosen["tokens"]))
-    sizes = sorted(set(chosen["params"]))
-    parts, body = [], []
-    curves = {key: part.sort_values("params") for key, part in chosen.groupby(["kind", "tokens"])}
-    for count in tokens:
-        for size in sizes:
-            row = [count, human(size)]
-            for kind in ("sp", "mup"):
-                own = curves[kind, count]
-                cell = own[own["params"] == size].iloc[0]
-                row += [f"{np.mean(cell['excess']):.4f} ({cell['rate']})"]
-            gaps = [
-                math.log(a / b)
-                for a, b in zip(
-                    *(
-                        curves[k, count][curves[k, count]["params"] == size].iloc[0]["excess"]
-                        for k in ("mup", "sp")
-                    ),
-                    strict=True,
-                )
-            ]
-            row.append(", ".join(f"{100 * math.expm1(g):+.1f}%" for g in gaps))
-            body.append(row)
-    head = ["tokens", "params", "standard (base)", "muP (base)", "muP less standard, by seed"]
-    parts.append(table(head, body))
-    body, logs = [], []
-    for count in tokens:
-        for size in sizes[1:-1]:
-            level = float(np.mean(curves["sp", count].set_index("params")["excess"][size]))
-            pairs = [
-                (needed(curves["mup", count], s, level), needed(curves["sp", count], s, level))
-                for s in range(len(seeds))
-            ]
-            ratios = [a / b for a, b in pairs if a and b]
-            if len(ratios) < len(seeds):
-                continue
-            logs.append(float(np.log(ratios).mean()))
-            body.append(
-                [count, f"{level:.4f}", human(size), ", ".join(f"{value:.3f}" for value in ratios)]
-            )
-    head = ["tokens", "excess loss", "standard's params", "muP's over standard's, by seed"]
-    parts.append(table(head, body))
-    if len(logs) > 1:
-        mean = math.exp(float(np.mean(logs)))
-        low, high = math.exp(min(logs)), math.exp(max(logs))
-        word = "fewer" if mean < 1 else "more"
-        one_sided = high < 1 or low > 1
-        parts.append(
-            f"For the same excess loss at the same tokens muP needs {abs(100 * (mean - 1)):.1f}% "
-            f"{word} params, geometric mean over {len(logs)} levels ({low:.3f} to {high:.3f} times)"
-            + ("." if one_sided else ": no clear difference, levels go either way.")
-        )
-    return parts
-
-
 # The report
 
 
-def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
+def report(corpora: Sequence[Corpus]) -> str:
     """Everything, as Markdown."""
     parts = [
         "`python benchmarks/origins.py`, from benchmarks/results/origins-*. One seed a run, nats "
@@ -531,7 +440,8 @@ def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
         entropy_table(corpora),
     ]
     for name in NAMES:
-        _, _, times = PAPER[name]
+        _, _, (least, most) = PAPER[name]
+        times = f"{least} to {most}"
         parts += [
             f"## {LAWS[name]}",
             f"Power law against exponential, both with a floor. Ratios are the exponential's mean "
@@ -545,14 +455,6 @@ def report(corpora: Sequence[Corpus], mup: pd.DataFrame | None) -> str:
             exponents_table(corpora, name),
         ]
     parts += ["## Surfaces of N and D", surfaces_table(corpora)]
-    if mup is not None:
-        parts += [
-            "## muP against the standard parametrisation",
-            "Excess loss on origins-er's graph (`ladder run origins-mup`), of every cell the best "
-            f"of {mup['rate'].nunique()} learning rates (its base in brackets), mean of "
-            f"{mup['seed'].nunique()} seeds; both share initial weights and batches.",
-            *mup_report(mup),
-        ]
     parts.append("## Every run and slice")
     for c in corpora:
         parts += [f"### {c.name}", "Loss less entropy:", excess_table(c), slices_table(c)]
@@ -604,7 +506,7 @@ def main() -> None:
     corpora = kept(given.results)
     if given.train or not corpora:
         return
-    text = report(corpora, mup_losses(given.results))
+    text = report(corpora)
     if given.out:
         write_text(given.out, text)
     print(text)
