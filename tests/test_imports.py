@@ -54,6 +54,7 @@ NO_TORCH = (
     "ladder.corpora.exact",
     "ladder.corpora.graph",
     "ladder.corpora.graphs",
+    "ladder.corpora.mixing",
     "ladder.corpora.ngram",
     "ladder.corpora.nodes",
     "ladder.corpora.sampler",
