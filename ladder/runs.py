@@ -298,6 +298,10 @@ class RunsFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
+            if self.config.is_file():
+                # Another rank or job has made it since.
+                self.prepare(config)
+                return
             copy = self._mended_by()
             more = f"; {copy}" if copy.startswith("mend") else "; give another --runs"
             raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")

@@ -47,7 +47,7 @@ def test_a_rank_that_dies_under_torchrun_loses_nothing(tmp_path: Path) -> None:
 
     def train(path: Path) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-        command += ["--master-port", "0", "-m", "ladder.cli", "train", str(config)]
+        command += ["--standalone", "-m", "ladder.cli", "train", str(config)]
         command += ["--engine", "here", "--rung", RUNG, "--runs", str(path)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
