@@ -114,7 +114,14 @@ ELSEWHERE = {
         "tells of this machine, which may have faults of its own",
         "tests/ladder/test_doctor.py::test_what_is_there_is_told_with_its_version",
     ),
-    "ladder train mine.yaml --engine slurm --rung 13M-1xC": ("needs Slurm", SLURM),
+    "ladder tokenise mine.yaml --runs /scratch/$USER/runs/mine": (
+        "needs text",
+        "tests/ladder/test_preparing.py::test_text_is_tokenised_once_before_anything_trains",
+    ),
+    "ladder train mine.yaml --engine slurm --rung 13M-1xC --runs /scratch/$USER/runs/mine": (
+        "needs Slurm",
+        SLURM,
+    ),
     "ladder train mine.yaml --engine slurm --runs /scratch/$USER/runs/mine": ("needs Slurm", SLURM),
     "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", REPORT),
 }

@@ -10,6 +10,7 @@ PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
     "evaluation.choices",
+    "evaluation.columns",
     "evaluation.encoding",
     "evaluation.files",
     "evaluation.fingerprints",
@@ -40,9 +41,13 @@ NO_TORCH = (
     "ladder.commands.next_run",
     "ladder.commands.options",
     "ladder.commands.predicting",
+    "ladder.commands.preparing",
     "ladder.commands.running",
     "ladder.commands.scaling",
     "ladder.completion",
+    "ladder.inputs",
+    "ladder.layout",
+    "ladder.usage",
     "ladder.config",
     "ladder.settings",
     "ladder.corpora",

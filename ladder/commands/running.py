@@ -24,6 +24,7 @@ def run(
     runs: Path | None = None,
     set: conf.UseAppendAction[Names] = (),
     workers: int | None = None,
+    dry_run: Flag = False,
 ) -> None:
     """All of it: train what has not finished, evaluate, predict, audit.
 
@@ -34,6 +35,7 @@ def run(
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE such as corpus.seed=1.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
+        dry_run: Check the config and what it names; write nothing.
     """
     from ladder import pipeline, tables
     from ladder.config import load_config
@@ -44,6 +46,9 @@ def run(
     plan = make_plan(experiment)
     folder = _folder(runs, experiment.name)
     pipeline.check(experiment, plan, workers)
+    if dry_run:
+        _rehearse(experiment, plan, (), folder)
+        return
     folder.prepare(experiment)
     if folder.is_complete(plan):
         count = len(plan.runs)
@@ -221,21 +226,23 @@ def train(
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
             a rung as the config's section cluster says, and one for the report.
-        dry_run: Print the jobs' scripts; write and submit nothing.
+        dry_run: Check the config and what it names, and write nothing; of slurm print the scripts.
     """
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import is_first_rank, watching
 
-    if dry_run and engine != "slurm":
-        raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
     if workers is not None and engine != "local":
         raise InputError(f"--workers {workers}: goes with --engine local")
     experiment = load_config(config, set)
     planned, folder = make_plan(experiment), _folder(runs, experiment.name)
     if engine == "slurm":
         _submit(experiment, planned, rung, folder, dry_run)
+        return
+    if dry_run:
+        pipeline.check(experiment, planned, workers)
+        _rehearse(experiment, planned, rung, folder)
         return
     signals = stopping.on_signals() if engine == "here" else nullcontext()
     try:
@@ -249,13 +256,33 @@ def train(
         tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
+def _rehearse(config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder) -> None:
+    """Say what would be trained; InputError where what the config names is not there."""
+    from ladder import tables
+    from ladder.inputs import missing
+
+    wanted = plan.matching(rungs) if rungs else list(plan.runs)
+    if lacking := missing(config):
+        for line in lacking[1:]:
+            tables.note(f"also: {line}")
+        raise InputError(lacking[0])
+    left = [run.name for run in wanted if not folder.rung(run.name).finished]
+    tables.say(f"{len(left)} of {len(wanted)} runs would be trained into {folder.path}")
+    if left:
+        tables.say(", ".join(left))
+
+
 def _submit(
     config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder, dry_run: bool
 ) -> None:
     from ladder import pipeline, slurm, tables
+    from ladder.inputs import missing
 
     pipeline.check(config, plan)
     if dry_run:
+        # The nodes may see what this machine does not.
+        for line in missing(config):
+            tables.note(f"warning, not here: {line}")
         print(slurm.dry_run(config, plan, rungs, folder), end="")
         return
     done = slurm.submit(config, plan, rungs, folder)

@@ -94,6 +94,7 @@ SLOW = ("backtest", "compare", "predict", "audit", "allocate", "next", "exponent
 ELSEWHERE = {
     "run": "trains; prints what audit, compare and exponents do",
     "train": "prints scripts and lines",
+    "tokenise": "prints a line on standard error",
     "evaluate": "below, without a model",
     "items": "below, without scores of choices",
     "forecast": "below, on a run in flight",
