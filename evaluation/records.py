@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from evaluation.bounds import check_csv, check_parquet_size
 from evaluation.files import InputError, atomic_write, write_text
 
 if TYPE_CHECKING:
@@ -115,15 +116,23 @@ def read_observations(path: Path | str) -> DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
     return validate(frame, str(path))
 
 
+def _read_parquet(path: Path) -> DataFrame:
+    check_parquet_size(path)
+    return pd.read_parquet(path)
+
+
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    check_csv(path)
     cells = pd.read_csv(
         path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
     ).fillna("")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.bounds import check_csv, check_lines
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, validate
 
@@ -102,9 +103,11 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        check_lines(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             head = file.readline()
         marks = {mark: head.count(mark) for mark in (",", ";", "\t")}
+        check_csv(path, max(marks, key=lambda mark: marks[mark]))
         # The header is read as a row, so that a doubled column and a row too long are seen.
         cells = pd.read_csv(
             path,
@@ -114,6 +117,8 @@ def _read(path: Path) -> pd.DataFrame:
             keep_default_na=False,
             encoding="utf-8-sig",
         ).fillna("")
+    except InputError:
+        raise
     except (ValueError, OSError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
@@ -175,6 +180,8 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
             f"{source}: no column holds the runs' names; say which with --column run=NAME "
             f"(there are {_some(cells.columns)})"
         )
+    if not len(table):
+        raise InputError(f"{source}: no row has a value in the columns that were named")
     table = _complete(table.reset_index(drop=True), mapping, source)
     return validate(table.drop(columns=LAST, errors="ignore"), source)
 
