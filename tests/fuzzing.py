@@ -6,22 +6,34 @@ import copy
 import csv
 import io
 import json
-from collections.abc import Callable
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+
+from evaluation.files import InputError
+
+LONG = 10_000
+"""Cases of every reader in the long tier."""
 
 Edit = tuple[int, str, Any]
 """A place, what is done there, and with what."""
+Cut = tuple[int, str, bytes]
+"""The same in a file's bytes."""
 
 RAW = {
-    "@deep@": b"[" * 100_000,
-    "@deep pairs@": b'{"a":' * 100_000,
+    "@deep@": b"[" * 20_000,
+    "@deep pairs@": b'{"a":' * 20_000,
     "@digits@": b"9" * 5000,
     "@huge@": b"1" + b"0" * 400,
     "@exponent@": b"1e400",
@@ -187,6 +199,87 @@ class File:
     def bytes(self, edits: list[Edit] | None = None, cuts: Any = ()) -> bytes:
         """The file with its damage."""
         return damaged(self.write(mutated(self.document, edits or [])), list(cuts))
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A reader, its valid files by name, and how it is called on the folder they lie in."""
+
+    name: str
+    files: Mapping[str, File]
+    """Those to be damaged, one in each case."""
+    read: Callable[[Path], object]
+    """Reads, and asserts that what was read is valid."""
+    beside: Mapping[str, bytes] | None = None
+    """Files that stay as they are."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a run of many cases was like."""
+
+    cases: int
+    read: int
+    """Cases in which the damaged file was still valid."""
+    slowest: float
+    """Seconds that the slowest case took to read."""
+
+
+def place(folder: Path, reader: Reader) -> None:
+    """Write all of a reader's valid files."""
+    whole = {k: f.bytes() for k, f in reader.files.items()} | dict(reader.beside or {})
+    for name, content in whole.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        os.utime(path, ns=(0, 0))
+
+
+def newest(folder: Path) -> Path:
+    """The file that was damaged last."""
+    return max(filter(Path.is_file, folder.rglob("*")), key=lambda path: path.stat().st_mtime_ns)
+
+
+def fuzz(reader: Reader, folder: Path, cases: int) -> Figures:
+    """Damage one of the reader's files in each case, and read: valid data, or one line."""
+    place(folder, reader)
+    valid = {name: file.bytes() for name, file in sorted(reader.files.items())}
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+
+    @settings(
+        max_examples=cases,
+        database=None,
+        deadline=None,
+        derandomize=cases < LONG,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate, Phase.shrink),
+    )
+    @given(st.sampled_from(list(valid)), EDITS, BYTES)
+    def one(name: str, edits: list[Edit], cuts: list[Cut]) -> None:
+        path = folder / name
+        path.write_bytes(reader.files[name].bytes(edits, cuts))
+        os.utime(path)
+        begin = time.perf_counter()
+        is_read = False
+        try:
+            reader.read(folder)
+            is_read = True
+        except InputError as error:
+            said = str(error)
+            assert said.strip()
+            assert said.isprintable(), f"not one line of plain text: {said!r}"
+            assert len(said) < 3000, f"{len(said)} characters"
+        finally:
+            seconds[is_read].append(time.perf_counter() - begin)
+            path.write_bytes(valid[name])
+            os.utime(path, ns=(0, 0))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one()
+    counts = {key: len(found) for key, found in seconds.items()}
+    slowest = max(found for own in seconds.values() for found in own)
+    return Figures(counts[True] + counts[False], counts[True], slowest)
 
 
 def _nodes(root: list[Any]) -> list[tuple[Any, Any]]:
