@@ -27,6 +27,9 @@ LARGEST_YAML = 2**18
 MOST_NODES = 100_000
 """Values of a YAML document, those that aliases repeat counted each time."""
 
+DEEPEST = 100
+"""Lists and mappings of a YAML document around one another."""
+
 LONGEST_NUMBER = 400
 """Characters of a number in YAML: no float has more before its point."""
 
@@ -143,10 +146,28 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}: not readable as YAML ({error})") from error
 
 
+class Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which is also safe from what is nested deep.
+
+    Its scanner takes a time that grows with the square of the depth.
+    """
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node, if not too many are around it."""
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise ValueError("nested too deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def parse_yaml(text: str) -> Any:
     """A YAML document; ValueError, in a line, for what is none, too large or a circle."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from conftest import synthetic
 from fuzzing import (
     File,
@@ -73,10 +72,10 @@ def _configs() -> list[Reader]:
 
 
 def _read_configs(folder: Path) -> None:
-    from ladder.config import dump_config, load_config, parse_config
+    from ladder.config import load_config, parse_config
 
     config = load_config(str(newest(folder)))
-    assert parse_config(yaml.safe_load(dump_config(config)), "again") == config
+    assert parse_config(config.model_dump(mode="json"), "again") == config
     _check_plan(config)
 
 
