@@ -13,7 +13,7 @@ import torch
 
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError
-from evaluation.hub import is_out_of_reach
+from evaluation.hub import check_cached, is_out_of_reach
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ def load_model(
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
         )
+        check_cached(name)
+    except InputError:
+        raise
     except Exception as error:  # of a broken file both libraries raise whatever comes
         reason = " ".join(str(error).split())[:300]
         raise InputError(

@@ -51,6 +51,9 @@ class Prompt(BaseModel):
 def read_prompted(path: Path) -> Task:
     """Read the task NAME from NAME.yaml; raises InputError naming file, row or key."""
     prompt = _read_prompt(path)
+    for key, name in (("data", prompt.data), ("examples", prompt.examples)):
+        if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise InputError(f"{path}: {key}: {name!r} must be a file beside it, or below")
     rows = _read_rows(path.parent / prompt.data)
     head = prompt.preamble
     if prompt.shots:

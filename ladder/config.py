@@ -50,7 +50,7 @@ AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
-RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=32)]
+RecipeName = Annotated[Name, Field(max_length=32)]
 """A recipe's name, short enough to be a part of a rung's."""
 
 

@@ -227,7 +227,9 @@ class RunsFolder:
         return [self.tasks / f"{name}.jsonl" for name in names]
 
     def rung(self, name: str) -> RungFolder:
-        """The folder of one rung."""
+        """The folder of one rung; InputError for a name that would lead out of this one."""
+        if not is_file_name(name):
+            raise InputError(f"{self.path}: {name!r} is no name of a run's folder")
         return RungFolder(self.path / name)
 
     def trunk_of(self, rung: Rung) -> Path:

@@ -12,8 +12,10 @@ import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from evaluation.files import InputError, atomic_write, write_json
+from evaluation.plain import plain
 
 if TYPE_CHECKING:
     from predict.audit import Audit
@@ -59,11 +61,13 @@ def emit(
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table on standard output; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD
+    )
     for index, name in enumerate(columns):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(plain(str(cell))) for cell in row))
     # As wide as the table needs: a narrow terminal breaks lines rather than lose digits.
     width = Console(width=10_000).measure(table).maximum
     Console(width=width, highlight=False, markup=False).print(table)
@@ -71,7 +75,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 def note(line: str) -> None:
     """Print one line on standard error."""
-    print(line, file=sys.stderr)
+    print(plain(line), file=sys.stderr)
 
 
 def points(share: float | None, signed: bool = False) -> str:
@@ -213,7 +217,7 @@ def show_audit(audited: Audit, method: str) -> None:
         ],
     )
     for line in why([row.prediction for row in audited.rows]):
-        print(line)
+        print(plain(line))
     for pooled in audited.pooled:
         if pooled.mean_abs_error is None or pooled.mean_abs_relative_error is None:
             continue

@@ -108,7 +108,7 @@ class Sampled:
         """The speaker's."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(self.speaker.folder))
+        return AutoTokenizer.from_pretrained(str(self.speaker.folder), trust_remote_code=False)
 
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Sequences of `length` tokens, the start first, (B, T): a function of (seed, step)."""
