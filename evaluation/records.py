@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from evaluation.bounds import check_csv, check_parquet_size
 from evaluation.columns import hints, with_known_names
 from evaluation.files import InputError, atomic_write, write_text
 
@@ -95,6 +96,9 @@ _FLAGS = {
     **dict.fromkeys(("false", "0", "0.0", "no"), False),
 }
 
+LONGEST_HEAD = 2**20
+"""Characters of a CSV's first line that are looked at for what parts its cells."""
+
 LARGEST_COUNT = 2**53
 """Counts up to here are exact as a float."""
 
@@ -121,7 +125,9 @@ def read_frame(path: Path) -> DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
@@ -131,15 +137,22 @@ def read_frame(path: Path) -> DataFrame:
 def separator(path: Path) -> str:
     """What stands between the cells of a CSV file: a comma, a semicolon or a tab."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
+        head = file.readline(LONGEST_HEAD)
     return max((",", ";", "\t"), key=head.count)
+
+
+def _read_parquet(path: Path) -> DataFrame:
+    check_parquet_size(path)
+    return pd.read_parquet(path)
 
 
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    mark = separator(path)
+    check_csv(path, mark)
     cells = pd.read_csv(
         path,
-        sep=separator(path),
+        sep=mark,
         header=None,
         dtype=str,
         keep_default_na=False,

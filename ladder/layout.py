@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from evaluation.plain import plain
 
 WIDTH = 80
 """Characters of a line where output is no terminal: what a file holds must not follow the screen
@@ -64,12 +67,12 @@ class Grid:
 
     def column(self, i: int) -> tuple[list[str], int]:
         """A column's head, line by line, and how wide the column is."""
-        cells = max((len(row[i]) for row in self.rows), default=0)
+        cells = max((cell_len(row[i]) for row in self.rows), default=0)
         head = [self.names[i]]
         if self.tight and " " in self.names[i]:
-            least = max([1, cells, *(len(word) for word in self.names[i].split())])
+            least = max([1, cells, *(cell_len(word) for word in self.names[i].split())])
             head = textwrap.wrap(self.names[i], least, break_long_words=False) or head
-        return head, max([cells, *(len(line) for line in head)])
+        return head, max([cells, *(cell_len(line) for line in head)])
 
     def width(self, columns: Sequence[int] | None = None) -> int:
         """Characters that columns, all by default, need together."""
@@ -128,12 +131,13 @@ def show(
     the keys behind the first, whichever takes fewer lines.
     """
     width = width_of() if width is None else width
-    cells = tuple(tuple(str(cell) for cell in row) for row in rows)
+    cells = tuple(tuple(plain(str(cell)) for cell in row) for row in rows)
+    names = tuple(plain(name) for name in columns)
     console = Console(width=10_000, highlight=False, markup=False)
-    for number, part in enumerate(fitted(Grid(tuple(columns), cells, keys, breaks), width)):
+    for number, part in enumerate(fitted(Grid(names, cells, keys, breaks), width)):
         # A mark is not parted from its word, nor a name from its value.
         caption = [said.replace(" ", HARD) for said in part.caption]
-        if said := "; ".join((title, *caption) if number == 0 else caption):
+        if said := "; ".join((plain(title), *caption) if number == 0 else caption):
             console.print(Text(wrapped(said, width).replace(HARD, " "), style="italic"))
         _print(console, part, width)
 
@@ -242,7 +246,8 @@ def _print(console: Console, grid: Grid, width: int) -> None:
         text = Text(style="bold" if bold else "")
         for i, (cell, own) in enumerate(zip(cells, widths, strict=True)):
             last = i == len(cells) - 1
-            placed = (cell if last else cell.ljust(own)) if i < grid.keys else cell.rjust(own)
+            room = " " * (own - cell_len(cell))
+            placed = cell + room * (not last) if i < grid.keys else room + cell
             text.append(placed, "" if bold else COLOURS.get(cell.partition(":")[0], ""))
             text.append("" if last else " " * grid.gap)
         text.rstrip()

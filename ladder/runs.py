@@ -24,7 +24,7 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.files import InputError, read_json, write_json, write_text
+from evaluation.files import InputError, is_file_name, read_json, write_json, write_text
 from evaluation.records import read_observations
 from evaluation.store import Store
 from evaluation.tasks import read_task, write_task
@@ -189,7 +189,7 @@ class RungFolder:
                 float(said["tokens_per_second"]),
                 float(said["updated"]),
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
         return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 
@@ -220,10 +220,16 @@ class RunsFolder:
         """The tasks that rungs are scored on as they train."""
         if not self.task_index.is_file():
             return sorted(self.tasks.glob("*.jsonl"))
-        return [self.tasks / f"{name}.jsonl" for name in read_json(self.task_index)]
+        names = read_json(self.task_index)
+        # A name must not lead out of the folder.
+        if not isinstance(names, list) or not all(map(is_file_name, names)):
+            raise InputError(f"{self.task_index}: damaged; remove {self.path} to begin again")
+        return [self.tasks / f"{name}.jsonl" for name in names]
 
     def rung(self, name: str) -> RungFolder:
-        """The folder of one rung."""
+        """The folder of one rung; InputError for a name that would lead out of this one."""
+        if not is_file_name(name):
+            raise InputError(f"{self.path}: {name!r} is no name of a run's folder")
         return RungFolder(self.path / name)
 
     def trunk_of(self, rung: Rung) -> Path:

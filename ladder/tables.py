@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evaluation.files import InputError, atomic_write, write_json
+from evaluation.plain import plain
 from ladder.layout import show as show
 from ladder.layout import width_of, wrapped
 
@@ -62,11 +63,12 @@ def emit(
 
 def say(line: str) -> None:
     """Print a line on standard output, broken between words where the screen ends."""
-    print(wrapped(line, width_of()))
+    print(wrapped(plain(line), width_of()))
 
 
 def note(line: str) -> None:
     """Print one line on standard error; a terminal breaks it between words."""
+    line = plain(line)
     print(wrapped(line, width_of(sys.stderr)) if sys.stderr.isatty() else line, file=sys.stderr)
 
 

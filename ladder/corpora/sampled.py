@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from evaluation.bounds import read_array
 from evaluation.files import InputError, atomic_write, read_json, write_json
 from evaluation.tasks import Task
 from ladder.corpora.disk import full_disk_told, locked
@@ -107,7 +108,7 @@ class Sampled:
         """The speaker's."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(self.speaker.folder))
+        return AutoTokenizer.from_pretrained(str(self.speaker.folder), trust_remote_code=False)
 
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Sequences of `length` tokens, the start first, (B, T): a function of (seed, step)."""
@@ -220,7 +221,7 @@ class Sampled:
         if name not in self._arrays:
             path = self._path(name)
             try:
-                self._arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._arrays[name] = read_array(path)
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"{path}: cannot be read ({error}); remove {self.folder} to draw anew"

@@ -88,7 +88,7 @@ def tokenise(job: Job, workers: int) -> Index:
             left.unlink(missing_ok=True)
         found = list(enumerate(units(job.source)))
         if (folder / BEGUN).exists():
-            _check_same(name, folder, made_from, read_json(folder / BEGUN))
+            _check_same(name, folder, made_from, read_begun(folder))
         else:
             write_json(folder / BEGUN, made_from)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
@@ -225,6 +225,17 @@ def _pieces(text: str) -> list[str]:
         pieces.append(text[begin:end])
         begin = end
     return pieces
+
+
+def read_begun(folder: Path) -> dict[str, Any]:
+    """What an unfinished folder's shards are made from; InputError where that is damaged."""
+    try:
+        found = read_json(folder / BEGUN)
+    except InputError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / BEGUN}: is damaged; remove {folder} to tokenise again")
+    return found
 
 
 def _records(folder: Path, number: int) -> list[Record]:
