@@ -21,6 +21,9 @@ Watch = Callable[["RunsFolder", "Plan"], None]
 
 Item = TypeVar("Item")
 
+BAR = 10
+"""Characters of a run's bar, beside which its loss, speed and time left fit into 80."""
+
 PATIENCE = 1.0
 """Seconds that a loop takes before it gets a bar, so that short ones do not flash."""
 
@@ -154,7 +157,7 @@ def _bars(plan: Plan) -> Iterator[Watch]:
     flops = {name: rung.flops * rung.share for name, rung in rungs.items()}
     with Progress(
         TextColumn("{task.description}", justify="right"),
-        BarColumn(),
+        BarColumn(BAR),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[more]}"),
         TimeElapsedColumn(),

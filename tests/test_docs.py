@@ -27,6 +27,7 @@ from ladder.commands import COMMANDS
 from ladder.config import load_config, parse_config
 from ladder.layout import WIDTH
 from ladder.runs import RunsFolder
+from ladder.usage import example
 from predict.laws import LAWS
 
 ROOT = Path(__file__).parent.parent
@@ -407,6 +408,26 @@ def test_commands_that_run_elsewhere_are_on_a_page_and_their_tests_exist() -> No
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (
             place
         )
+
+
+BY_HAND = {
+    "run": "ladder run quickstart --runs runs/mine",
+    "train": "ladder train quickstart --rung '3K-*'",
+    "scales": "ladder scales runs/recipes",
+    "coordinates": "ladder coordinates quickstart --set recipe.parametrisation=mup",
+    "doctor": "ladder doctor --runs /scratch/me/runs",
+    "items": "ladder items runs/quickstart",
+    "completion": "ladder completion bash > ~/.local/share/bash-completion/completions/ladder",
+}
+"""Examples of helps that no page has; each verb's own tests run their like."""
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_example_of_a_commands_help_works(verb: str, place: Path) -> None:
+    shown = example(COMMANDS[verb])
+    written = {command for page in PAGES for command in all_commands(page)}
+    if shown not in written and BY_HAND.get(verb) != shown:
+        run(shown.replace("runs/quickstart", "scratch/runs/mine"), f"ladder {verb} --help")
 
 
 INLINE = re.compile(r"`(ladder [^`]+)`")
