@@ -199,10 +199,17 @@ def show_tasks(suites: Mapping[str, Sequence[str]], forms: Mapping[str, Sequence
         say(f"  {kind}: {' '.join(own)}")
 
 
-def show_audit(audited: Audit, method: str) -> None:
+def units(model: TwoStage) -> str:
+    """What numbers of a table of predictions are in."""
+    names = dict.fromkeys(fitted.loss_unit for fitted in model.fits_.values())
+    losses = " or ".join(names) if model.feature == "loss" else f"that of {model.feature}"
+    return f"accuracy in points, loss in {losses}"
+
+
+def show_audit(audited: Audit, method: str, said: str = "accuracy in points") -> None:
     """Print predicted against actual, accuracies and errors in points."""
     show(
-        f"predicted against actual, method {method}; accuracy and errors in points",
+        f"predicted against actual, method {method}; {said}; errors in points",
         (
             "task",
             "target",

@@ -64,7 +64,7 @@ def run(
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
-        tables.show_audit(result.audit, result.model.method.name)
+        tables.show_audit(result.audit, result.model.method.name, tables.units(result.model))
     if result.truth:
         for line in result.truth.lines():
             tables.say(line)
