@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.bounds import check_csv, check_parquet_size
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.columns import hints, with_known_names
 from evaluation.files import InputError, atomic_write, write_text
 
@@ -125,6 +126,8 @@ def read_frame(path: Path) -> DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
+        if path.suffix == ".parquet":
+            check_parquet(path)
         frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except InputError:
         raise
@@ -171,9 +174,14 @@ def write_observations(frame: DataFrame, path: Path | str) -> None:
         raise InputError(f"{path}: observations are written to a .parquet or a .csv file")
     frame = validate(frame, str(path))
     if path.suffix == ".parquet":
-        atomic_write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+        atomic_write(path, lambda temporary: _write_parquet(frame, temporary))
     else:
         atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def _write_parquet(frame: DataFrame, path: Path) -> None:
+    frame.to_parquet(path, index=False)
+    seal_parquet(path)
 
 
 def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
