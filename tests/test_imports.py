@@ -45,6 +45,7 @@ NO_TORCH = (
     "ladder.commands.preparing",
     "ladder.commands.running",
     "ladder.commands.scaling",
+    "ladder.commands.status",
     "ladder.completion",
     "ladder.inputs",
     "ladder.layout",

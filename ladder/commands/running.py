@@ -1,4 +1,4 @@
-"""Commands that plan, train and report on a ladder: run, plan, train, status, report."""
+"""Commands that plan, train and report on a ladder: run, plan, train, report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ladder.plan import Plan, Rung
     from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
-    from ladder.slurm import Job
 
 
 def run(
@@ -295,67 +294,6 @@ def _submit(
     if not done.submitted:
         tables.note("nothing to submit")
     tables.note(f"`ladder status {folder.path}` tells how they fare")
-
-
-def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
-    """How far the runs are: state, loss, tokens/s, time left, by whom.
-
-    Where `ladder train --engine slurm` submitted them, the queue is read too.
-
-    Example: ladder status runs/quickstart
-
-    Args:
-        runs: A runs folder, such as runs/quickstart.
-        json: Print one JSON document.
-        out: Write a .json or .csv file.
-    """
-    from dataclasses import asdict
-
-    from ladder import slurm, tables
-    from ladder.plan import make_plan
-    from ladder.runs import RunsFolder
-
-    tables.check_out(out)
-    folder = RunsFolder(runs)
-    planned = make_plan(folder.load_config())
-    try:
-        jobs = slurm.jobs(folder)
-    except InputError as error:
-        tables.note(f"without the queue's word: {error}")
-        jobs = {}
-    statuses = [
-        slurm.with_job(s, jobs.get(s.name), planned.run(s.name)) for s in folder.statuses(planned)
-    ]
-    ids = {name: job.id for name, job in jobs.items()}
-    rows = [{**asdict(s), "job": ids.get(s.name)} for s in statuses]
-    tables.emit({"version": 1, "runs": rows}, rows, json, out)
-    if json:
-        return
-    tables.show(
-        str(runs),
-        ("run", "state", "step", "loss", "tokens/s", "time left", *(("job",) if jobs else ())),
-        [
-            (
-                s.name,
-                s.state,
-                f"{s.step:,} / {s.steps:,}",
-                "" if s.loss is None else f"{s.loss:.4f}",
-                "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
-                tables.duration(s.seconds_left),
-                *((_job(jobs.get(s.name)),) if jobs else ()),
-            )
-            for s in statuses
-        ],
-    )
-    if slurm.REPORT in jobs:
-        tables.note(f"report: job {_job(jobs[slurm.REPORT])}")
-
-
-def _job(job: Job | None) -> str:
-    if job is None:
-        return ""
-    waits = job.reason if job.state == "PENDING" else ""
-    return f"{job.id} ({waits})" if waits else job.id
 
 
 def report(
