@@ -197,7 +197,7 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
         raise InputError(
             f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {', '.join(map(str, frame.columns)) or 'none'}; "
-            f"{hints(missing, frame.columns)}"
+            f"{hints(missing, frame.columns, _BY_NAME, {'loss_unit': LOSS_UNITS})}"
         )
     if not len(frame):
         raise InputError(f"{source}: has no rows")
@@ -237,7 +237,7 @@ def _typed(values: Series, column: Column, source: str) -> Series:
     high = numbers > highest
     hint = f"it must be at most {highest:g}"
     if column.high == 1:
-        hint += " (a share, not per cent)"
+        hint += " (a share, not per cent; `ladder import csv --percent` divides)"
     _fail(source, high, column.name, "is too large", hint, values)
     if column.kind == "count":
         broken = (numbers % 1 != 0) & ~empty

@@ -96,8 +96,10 @@ def _boxed(text: str) -> str:
         elif set(line) & set("─-"):
             paragraphs.append([])
     first, *others = [" ".join(p) for p in paragraphs if p] or ["the command cannot be read"]
-    nearest = [p.split()[3] for p in others if p.startswith("Perhaps you meant: ")]
-    hint = f"; did you mean {'--' + nearest[0]}?" if nearest else ""
+    nearest = [p.split()[3].strip(",") for p in others if p.startswith("Perhaps you meant: ")]
+    # The parser lists the older of an option's two names first.
+    names = ["map" if name == "column" else name for name in nearest]
+    hint = f"; did you mean --{names[0]}?" if names else ""
     return first.rstrip(".") + hint
 
 

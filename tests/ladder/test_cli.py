@@ -377,6 +377,13 @@ def test_a_misspelled_option_is_one_line(
     fails(capsys, *arguments)
 
 
+def test_an_older_name_of_an_option_is_not_what_is_suggested(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "did you mean --map?" in fails(capsys, "predict", "obs.csv", "--mapp", "run=x")
+    assert "did you mean --seal?" in fails(capsys, "predict", "obs.csv", "--seall", "x.json")
+
+
 def test_an_internal_failure_is_one_line_with_status_1(
     table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
