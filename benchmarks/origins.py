@@ -1,6 +1,6 @@
 """Where the exponents come from: what the grids of configs/origins-*.yaml gave, in every table.
 
-    python benchmarks/origins.py --out benchmarks/origins.md
+    python benchmarks/origins.py --out benchmarks/origins.md --figure docs/origins.svg
     python benchmarks/origins.py --train origins-er --runs runs
 
 The first reads what is kept in benchmarks/results: of every corpus origins-NAME.parquet, the
@@ -25,13 +25,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from evaluation.files import read_json, write_json, write_text
 from evaluation.records import read_observations
 from ladder.grid_exponents import NAMES, ratio
 from ladder.report_exponents import LAWS, PAPER
+from predict.drawing import log_axis
 from predict.numbers import human
+from predict.plots import to_svg
 from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
@@ -300,9 +303,9 @@ def below_floor(corpus: Corpus, part: dict[str, Any]) -> float | None:
     return -float(np.polyfit(np.log(part["x"]), np.log(over), 1)[0])
 
 
-def spread(mean: float, sd: float | None) -> str:
+def spread(mean: float, sd: float | None, digits: int = 3) -> str:
     """Mean and SD."""
-    return f"{mean:.3f}" if sd is None else f"{mean:.3f} ± {sd:.3f}"
+    return f"{mean:.{digits}f}" if sd is None else f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
 
 def slices_table(corpus: Corpus) -> str:
@@ -401,7 +404,8 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
             if mean := c.mean(name):
                 off = abs(mean["mean"] - value)
                 both = math.hypot(own, mean["sd"] or 0.0)
-                (near if off <= 2 * both else far).append(f"{c.name} {mean['mean']:.2f}")
+                told_ = f"{c.name} {spread(mean['mean'], mean['sd'], 2)}"
+                (near if off <= 2 * both else far).append(told_)
         lines.append(
             f"{name} beside the paper's {value} ± {own}: within twice both spreads on "
             f"{', '.join(near) or 'no corpus'}; outside on {', '.join(far) or 'none'}."
@@ -461,6 +465,25 @@ def report(corpora: Sequence[Corpus]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def figure(corpora: Sequence[Corpus]) -> Figure:
+    """Loss above the entropy: over N at the most tokens, and over D at the most params."""
+    drawn = Figure(figsize=(10, 4), layout="constrained")
+    axes = drawn.subplots(1, 2, sharey=True)
+    panels = (("params", "tokens", "params N"), ("tokens", "params", "tokens D"))
+    for axis, (along, held, label) in zip(axes, panels, strict=True):
+        for number, c in enumerate(corpora):
+            rows = c.losses[c.losses[held] == c.losses[held].max()].sort_values(along)
+            over = rows["loss"] - c.entropy
+            axis.plot(rows[along], over, "o-", color=f"C{number}", ms=3, lw=1, label=c.name)
+        every = [float(v) for c in corpora for v in (c.losses[along].min(), c.losses[along].max())]
+        log_axis(axis.xaxis, min(every) / 1.2, max(every) * 1.2)
+        axis.set(title=f"at the most {held}", xlabel=label, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("loss above the entropy, nats per token")
+    axes[1].legend(fontsize=7)
+    return drawn
+
+
 # Training
 
 
@@ -500,6 +523,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--figure", type=Path, help="where the figure goes, .svg")
     given = parser.parse_args()
     for name in given.train:
         train(name, given.runs, given.results)
@@ -509,6 +533,8 @@ def main() -> None:
     text = report(corpora)
     if given.out:
         write_text(given.out, text)
+    if given.figure:
+        write_text(given.figure, to_svg(figure(corpora)))
     print(text)
 
 

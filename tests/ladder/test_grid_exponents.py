@@ -143,7 +143,18 @@ def test_a_grid_is_four_sizes_that_share_four_token_counts(
     assert not is_grid(make_plan(load_config("quickstart")).rungs)
     assert not is_grid(make_plan(load_config("origins-speakers")).rungs)
     assert not is_grid(())
-    for name in ("er", "er-biased", "ba", "bigram", "er-8k", "t1l", "t2l", "t4l"):
+    for name in (
+        "walks",
+        "er",
+        "er-wide",
+        "er-biased",
+        "ba",
+        "bigram",
+        "er-8k",
+        "t1l",
+        "t2l",
+        "t4l",
+    ):
         assert is_grid(_plan_without_speaker(f"origins-{name}"))
 
 
