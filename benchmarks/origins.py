@@ -266,7 +266,6 @@ def exponents_table(corpora: Sequence[Corpus], name: str) -> str:
     rows = []
     for c in corpora:
         mean, every = c.mean(name), c.slices(name)
-        known = [slope for s in every if (slope := below_floor(c, s)) is not None]
         least = [s["fit"]["exponent"] for s in every]
         bounded = mean["slices"] if mean else 0
         rows.append(
@@ -278,15 +277,13 @@ def exponents_table(corpora: Sequence[Corpus], name: str) -> str:
                 f"{mean['debiased']:.3f}" if mean and mean["debiased"] is not None else "",
                 f"{mean['without_floor']:.3f}" if mean else "",
                 span(*extremes(least)) if least else "",
-                spread(float(np.mean(known)), float(np.std(known, ddof=1)))
-                if len(known) > 1
-                else "",
+                *(spread(*slope) if (slope := mean_slope(c, name, n)) else "" for n in (None, 2)),
             ]
         )
     value, own, _ = PAPER[name]
-    rows.append(["the paper's, 8K/50K", "", f"{value} ± {own}", "", "", "", "", ""])
+    rows.append(["the paper's, 8K/50K", "", f"{value} ± {own}", *[""] * 6])
     head = ["config", "entropy", "mean ± SD", "bounded", "debiased", "no floor"]
-    return table([*head, "over slices", "slope of log(L - H)"], rows)
+    return table([*head, "over slices", "floor at H", "floor at H, last two"], rows)
 
 
 def extremes(found: Sequence[dict[str, Any]]) -> tuple[float, float]:
@@ -295,12 +292,19 @@ def extremes(found: Sequence[dict[str, Any]]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def below_floor(corpus: Corpus, part: dict[str, Any]) -> float | None:
+def mean_slope(corpus: Corpus, name: str, last: int | None) -> tuple[float, float] | None:
+    """Mean and SD over slices of the exponent of the `last` points, or all, above the entropy."""
+    found = [below_floor(corpus, s, last) for s in corpus.slices(name)]
+    known = [slope for slope in found if slope is not None]
+    return (float(np.mean(known)), float(np.std(known, ddof=1))) if len(known) > 1 else None
+
+
+def below_floor(corpus: Corpus, part: dict[str, Any], last: int | None = None) -> float | None:
     """Minus the slope of log(loss - entropy): the exponent if the floor of the slice were H."""
-    over = np.array(part["losses"]) - corpus.entropy
+    over = np.array(part["losses"])[-(last or 0) :] - corpus.entropy
     if (over <= 0).any():
         return None
-    return -float(np.polyfit(np.log(part["x"]), np.log(over), 1)[0])
+    return -float(np.polyfit(np.log(part["x"][-(last or 0) :]), np.log(over), 1)[0])
 
 
 def spread(mean: float, sd: float | None, digits: int = 3) -> str:
@@ -355,7 +359,9 @@ def surfaces_table(corpora: Sequence[Corpus]) -> str:
 
 def against_entropy(corpora: Sequence[Corpus], name: str) -> str:
     """Whether exponents rise or fall with entropy, in one sentence."""
-    known = [(c.entropy, m["mean"]) for c in corpora if (m := c.mean(name))]
+    # Another window of sizes on the same graph is no other corpus.
+    own = [c for c in corpora if c.name != "origins-er-wide"]
+    known = [(c.entropy, m["mean"]) for c in own if (m := c.mean(name))]
     if len(known) < 4:
         return f"{name}: {len(known)} corpora bound it, too few to say how it goes with entropy."
     order = stats.spearmanr(*zip(*known, strict=True))
@@ -398,17 +404,19 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
                 + "; ".join(parts)
                 + f". The paper's in sample: {times}."
             )
-        near: list[str] = []
-        far: list[str] = []
-        for c in corpora:
-            if mean := c.mean(name):
-                off = abs(mean["mean"] - value)
-                both = math.hypot(own, mean["sd"] or 0.0)
-                told_ = f"{c.name} {spread(mean['mean'], mean['sd'], 2)}"
-                (near if off <= 2 * both else far).append(told_)
+        told_ = [
+            f"{c.name} {spread(mean['mean'], mean['sd'], 2)} ({mean['mean'] - value:+.2f})"
+            for c in corpora
+            if (mean := c.mean(name))
+        ]
         lines.append(
-            f"{name} beside the paper's {value} ± {own}: within twice both spreads on "
-            f"{', '.join(near) or 'no corpus'}; outside on {', '.join(far) or 'none'}."
+            f"{name} beside the paper's {value} ± {own}, mean ± SD over slices and the difference: "
+            f"{', '.join(told_)}."
+        )
+        ends = [f"{c.name} {spread(*last, 2)}" for c in corpora if (last := mean_slope(c, name, 2))]
+        lines.append(
+            f"{LAWS[name]}, exponent between the last two points with the floor held at the "
+            f"entropy: {', '.join(ends)}."
         )
         lines.append(against_entropy(corpora, name))
     below = {c.name: int((c.losses["loss"] < c.entropy - 3 * c.entropy_se).sum()) for c in corpora}
@@ -454,8 +462,9 @@ def report(corpora: Sequence[Corpus]) -> str:
             "only the exponential / neither / both. Held out: the last point, those before it "
             "fitted.",
             laws_table(corpora, name),
-            f"The exponent {name}. Slices that do not bound it are in no mean. The last column "
-            "holds the floor of every slice at the entropy, as if nothing else were lacking.",
+            f"The exponent {name}. Slices that do not bound it are in no mean. The last columns "
+            "hold the floor of every slice at the entropy, as if nothing else were lacking: the "
+            "slope of log(L - H) over all points, and between the last two.",
             exponents_table(corpora, name),
         ]
     parts += ["## Surfaces of N and D", surfaces_table(corpora)]
