@@ -39,6 +39,8 @@ from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
 
+SPEAKERS = "origins-speakers"
+
 CORPORA = (
     "origins-walks",
     "origins-er",
@@ -149,6 +151,14 @@ def cost(document: dict[str, Any]) -> str:
     shared = document.get("runs_of_origins_er", 0)
     minutes = f"{document['seconds'] / 60:.0f}"
     return f"{minutes}, with {shared} runs of origins-er" if shared else minutes
+
+
+def speakers(results: Path) -> list[str]:
+    """What the speakers of the spoken languages cost, where they were trained."""
+    path = results / f"{SPEAKERS}.json"
+    if not path.is_file():
+        return []
+    return [f"The speakers took {read_json(path)['seconds'] / 60:.0f} core minutes more."]
 
 
 def entropy_table(corpora: Sequence[Corpus]) -> str:
@@ -436,7 +446,7 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
 # The report
 
 
-def report(corpora: Sequence[Corpus]) -> str:
+def report(corpora: Sequence[Corpus], results: Path = RESULTS) -> str:
     """Everything, as Markdown."""
     parts = [
         "`python benchmarks/origins.py`, from benchmarks/results/origins-*. One seed a run, nats "
@@ -444,6 +454,7 @@ def report(corpora: Sequence[Corpus]) -> str:
         "of one busy core, report and all.",
         "## Corpora",
         corpora_table(corpora),
+        *speakers(results),
         "## In words",
         "\n".join(f"- {line}" for line in findings(corpora)),
         "## Losses and the entropy",
@@ -501,7 +512,9 @@ def train(name: str, runs: Path, results: Path) -> None:
     folder, before = runs / name, runs / f"{name}.seconds.json"
     told = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
-    command = [sys.executable, "-m", "ladder.cli", "run", name, "--workers", "1"]
+    # Speakers are trained to speak, not to be fitted.
+    verb = "train" if name == SPEAKERS else "run"
+    command = [sys.executable, "-m", "ladder.cli", verb, name, "--workers", "1"]
     subprocess.run([*command, "--runs", str(folder)], check=True)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = now.ru_utime + now.ru_stime - told.ru_utime - told.ru_stime
@@ -517,6 +530,9 @@ def train(name: str, runs: Path, results: Path) -> None:
 def keep(name: str, folder: Path, seconds: dict[str, float], results: Path) -> None:
     """Copy what the tables need of a runs folder."""
     results.mkdir(parents=True, exist_ok=True)
+    if name == SPEAKERS:
+        write_text(results / f"{name}.json", json.dumps(seconds, separators=(",", ":")) + "\n")
+        return
     rows = read_observations(folder / "observations.parquet")
     rows.dropna(axis=1, how="all").to_parquet(results / f"{name}.parquet", compression="zstd")
     path = folder / "exponents.json"
@@ -539,7 +555,7 @@ def main() -> None:
     corpora = kept(given.results)
     if given.train or not corpora:
         return
-    text = report(corpora)
+    text = report(corpora, given.results)
     if given.out:
         write_text(given.out, text)
     if given.figure:
