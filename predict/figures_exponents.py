@@ -71,7 +71,9 @@ def slices_figure(slices: Sequence[Slice], unit: str, entropy: float | None = No
             axis.plot([], [], color=INK, lw=1.2, label="power law")
             axis.plot([], [], color=INK, lw=1.1, ls=":", label="exponential")
             drawing.label_ends(axis, right * 1.25, ends)
-            drawing.legend(axis, loc="upper right")
+            # Once, where all curves fall away from that corner.
+            if variable == "params" or all(s.variable != "params" for s in slices):
+                drawing.legend(axis, loc="upper right")
     return figure
 
 

@@ -140,8 +140,11 @@ class Sampled:
             )
 
     def validation_loss(self, scorer: Scorer, length: int) -> float:
-        """Expected cross-entropy, nats per token, on the held-out sequences of `length` tokens."""
-        self._check_length(length)
+        """Expected cross-entropy, nats per token, on the held-out sequences of `length` tokens.
+
+        Each of them is predicted: the first from the start alone.
+        """
+        self._check_length(length + 1)
         held_out = self._array("held-out")
         tokens = max(1, SCORED // self.vocabulary)
         divergence = 0.0
