@@ -293,10 +293,9 @@ class RunsFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
-            raise InputError(
-                f"{self.path}: is not empty and holds no config.yaml; give another --runs, or "
-                f"copy the config.yaml of one of its rungs there"
-            )
+            copy = self._mended_by()
+            more = f"; {copy}" if copy.startswith("mend") else "; give another --runs"
+            raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")
         else:
             KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())
             write_text(self.config, sealed_text(dump_config(config)))

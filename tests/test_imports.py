@@ -104,6 +104,7 @@ NO_TORCH = (
     "ladder.kept_tasks",
     "ladder.locks",
     "ladder.runs",
+    "ladder.verify",
     "ladder.saved",
     "ladder.scales",
     "ladder.scored_runs",
