@@ -87,7 +87,7 @@ def own() -> list[Reader]:
             },
             _read_scores,
         ),
-        Reader("saved predictors and seals", _saved_fits(), _read_fits),
+        Reader("saved predictors and seals", _saved_fits, _read_fits),
     ]
 
 
