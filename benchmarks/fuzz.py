@@ -4,8 +4,8 @@
 
 Each reader has a process of its own, so that its memory is its own. Writes
 benchmarks/results/fuzz.json: cases, how many of the damaged files were still valid, seconds of the
-processor, of all cases and of the slowest, and peak memory before and after them, MiB. Ends with 1 where
-a reader raised anything but one line.
+processor, of all cases and of the slowest, and peak memory before and after them, MiB. Ends
+with 1 where a reader raised anything but one line.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ def test_a_bomb_is_refused_in_little_memory_and_time(name: str, tmp_path: Path) 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    assert CASES[name][3] in found["said"]
+    assert re.search(CASES[name][3], found["said"])
     assert found["peak_memory_mib"] < MOST_MIB
     assert found["cpu_seconds"] < MOST_SECONDS
 
@@ -40,20 +41,22 @@ def test_bounds_a_thousand_times_smaller_refuse_bombs_a_thousand_times_smaller(
         documents: {"LONGEST_DOCUMENT": 2**18},
         files: {"LARGEST_JSON": 2**18},
         lm_eval_files: {"LARGEST_JSON": 2**18},
-        blow_ups: {"LINE": 2**20, "COLUMNS": 1000, "ROWS": 10**6},
+        blow_ups: {"LINE": 2**20, "COLUMNS": 1000, "ROWS": 10**6, "DEPTH": 20_000},
     }
     for module, values in smaller.items():
         for key, value in values.items():
             monkeypatch.setattr(module, key, value)
     file, make, read, said = CASES[name]
     make(tmp_path / file)
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(InputError, match=said) as caught:
         read(tmp_path / file)
-    assert said in str(caught.value)
     assert str(caught.value).isprintable()
 
 
-def test_what_is_large_but_within_bounds_is_read(tmp_path: Path) -> None:
+def test_what_is_large_but_within_bounds_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bounds, "MOST_COLUMNS", 1000)
     item = {"id": "a", "context": "x" * 2**22, "choices": [" y"], "gold": 0}
     (tmp_path / "q.jsonl").write_text(json.dumps(item))
     assert len(blow_ups._task(tmp_path / "q.jsonl").items[0].context) == 2**22

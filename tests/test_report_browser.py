@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,3 +194,26 @@ def test_names_that_are_html_script_or_control_characters_are_inert(
     for name in EVIL[:4]:
         assert name in shown
     assert len(browser.js("[...document.querySelectorAll('svg.figure')].map(s => 1)")) == 12
+
+
+def test_a_figure_of_evil_names_is_inert_as_a_file_of_its_own(
+    browser: Browser, tmp_path: Path
+) -> None:
+    table = noisy(EVIL[:4])
+    table["run"] = EVIL[2] + table["run"]
+    table = validate(table)
+    figures = tmp_path / "figures"
+    result = analyse(TwoStage("published"), table)
+    write_report(result, table, EVIL[0], tmp_path / "evil.html", figures=figures)
+    files = sorted(figures.glob("*.svg"))
+    assert len(files) > 5
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", path.name) for path in figures.iterdir())
+    for path in files:
+        browser.open(path)
+        assert browser.complaints() == []
+        assert browser.requests() == [path.as_uri()]
+        assert browser.js("document.querySelectorAll('script, img, foreignObject').length") == 0
+        assert browser.js(
+            "[...document.querySelectorAll('*')].every(e => [...e.attributes].every("
+            "a => !a.name.startsWith('on') && !/^\\s*javascript:/i.test(a.value)))"
+        )
