@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.bounds import check_parquet_size, parse_json
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.files import InputError, atomic_write
 from evaluation.tasks import Task
 
@@ -145,13 +146,19 @@ def write_choices(scores: ChoiceScores, path: Path) -> None:
         "unconditional": scores.unconditional,
     }
     table = pa.table(columns, SCHEMA).replace_schema_metadata({LABEL: json.dumps(label)})
-    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary)
+        seal_parquet(temporary)
+
+    atomic_write(path, write)
 
 
 def read_choices(path: Path) -> ChoiceScores:
     """Read what `write_choices` wrote; raises InputError where it did not."""
     try:
         check_parquet_size(path)
+        check_parquet(path)
         table = pq.read_table(path)
         label = parse_json((table.schema.metadata or {})[LABEL])
         columns = table.replace_schema_metadata().cast(SCHEMA).to_pydict()

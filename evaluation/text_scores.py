@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from evaluation.bounds import check_parquet_size, parse_json
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.choices import LABEL, UNREADABLE
 from evaluation.files import InputError, atomic_write
 
@@ -67,13 +68,19 @@ def write_text_scores(scores: TextScores, path: Path) -> None:
     label = {"text": scores.name, "bytes": scores.bytes, "digest": scores.digest}
     table = pa.table({"nats": scores.nats, "tokens": scores.tokens})
     table = table.replace_schema_metadata({LABEL: json.dumps(label)})
-    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary)
+        seal_parquet(temporary)
+
+    atomic_write(path, write)
 
 
 def read_text_scores(path: Path) -> TextScores:
     """Read what `write_text_scores` wrote; raises InputError where it did not."""
     try:
         check_parquet_size(path)
+        check_parquet(path)
         table = pq.read_table(path)
         label = parse_json((table.schema.metadata or {})[LABEL])
         columns = table.to_pydict()

@@ -183,7 +183,9 @@ def test_names_that_are_html_script_or_control_characters_are_inert(
     table = noisy(EVIL[:4])
     names = dict(zip(sorted(table["run"].unique()), EVIL, strict=False))
     table["run"] = table["run"].map(lambda run: f"{names.get(run, '')}{run}")
-    path = write(table, tmp_path / "evil.html", EVIL[1])
+    path, figures = tmp_path / "evil.html", tmp_path / "figures"
+    table = validate(table)
+    write_report(analyse(TwoStage("published"), table), table, EVIL[1], path, figures=figures)
     browser.open(path)
     assert browser.complaints() == []
     assert browser.requests() == [path.as_uri()]
@@ -194,24 +196,13 @@ def test_names_that_are_html_script_or_control_characters_are_inert(
     for name in EVIL[:4]:
         assert name in shown
     assert len(browser.js("[...document.querySelectorAll('svg.figure')].map(s => 1)")) == 12
-
-
-def test_a_figure_of_evil_names_is_inert_as_a_file_of_its_own(
-    browser: Browser, tmp_path: Path
-) -> None:
-    table = noisy(EVIL[:4])
-    table["run"] = EVIL[2] + table["run"]
-    table = validate(table)
-    figures = tmp_path / "figures"
-    result = analyse(TwoStage("published"), table)
-    write_report(result, table, EVIL[0], tmp_path / "evil.html", figures=figures)
     files = sorted(figures.glob("*.svg"))
     assert len(files) > 5
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", path.name) for path in figures.iterdir())
-    for path in files:
-        browser.open(path)
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", file.name) for file in figures.iterdir())
+    for file in files:
+        browser.open(file)
         assert browser.complaints() == []
-        assert browser.requests() == [path.as_uri()]
+        assert browser.requests() == [file.as_uri()]
         assert browser.js("document.querySelectorAll('script, img, foreignObject').length") == 0
         assert browser.js(
             "[...document.querySelectorAll('*')].every(e => [...e.attributes].every("

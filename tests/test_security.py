@@ -26,6 +26,7 @@ from ladder import slurm
 from ladder.cli import main
 from ladder.config import load_config
 from ladder.corpora.shards import Shard
+from ladder.kept_tasks import KeptTasks
 from ladder.plan import make_plan
 from ladder.runs import RunsFolder
 
@@ -73,12 +74,18 @@ def test_no_run_is_named_as_what_the_runs_folder_holds(tiny_config: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "a\x00"])
-def test_an_index_of_tasks_names_none_elsewhere(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("has_digests", [False, True])
+def test_an_index_of_tasks_names_none_elsewhere(
+    tmp_path: Path, name: str, has_digests: bool
+) -> None:
+    document = {"version": 1, "tasks": {name: "0" * 64}} if has_digests else [name]
     runs = RunsFolder(tmp_path)
     runs.tasks.mkdir()
-    runs.task_index.write_text(json.dumps([name]))
-    with pytest.raises(InputError, match=r"index\.json: damaged"):
+    (runs.tasks / "index.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"index\.json: is damaged"):
         _ = runs.task_files
+    with pytest.raises(InputError, match=r"index\.json: is damaged"):
+        KeptTasks(runs.tasks).mend(list)
 
 
 @pytest.mark.parametrize("name", ["../rows.csv", "/etc/passwd.csv", "a/../../rows.csv"])
