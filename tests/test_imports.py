@@ -9,6 +9,7 @@ from pathlib import Path
 PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
+    "evaluation.bounds",
     "evaluation.choices",
     "evaluation.encoding",
     "evaluation.checksums",
@@ -19,6 +20,7 @@ NO_TORCH = (
     "evaluation.margins",
     "evaluation.metrics",
     "evaluation.olmes",
+    "evaluation.plain",
     "evaluation.prompts",
     "evaluation.records",
     "evaluation.sources",
