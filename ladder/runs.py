@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -317,7 +318,7 @@ class RunsFolder:
         for path in sorted(self.path.glob(f"*/{self.config.name}")):
             with suppress(InputError, OSError):
                 check_text(path, must=True)
-                return f"mend it by: cp '{path}' '{self.config}'"
+                return f"mend it by: {shlex.join(['cp', str(path), str(self.config)])}"
         return f"no rung holds another: bring it back, or remove {self.path} to start anew"
 
     def statuses(self, plan: Plan) -> list[RungStatus]:
