@@ -151,8 +151,8 @@ def _read_parquet(path: Path) -> DataFrame:
 
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    check_csv(path)
     mark = separator(path)
-    check_csv(path, mark)
     cells = pd.read_csv(
         path,
         sep=mark,
