@@ -35,7 +35,7 @@ from ladder.parallel import Parallel
 from ladder.settings import Execution, Model, Multipliers, Recipe
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
-from predict.plots import to_svg
+from predict.drawing import to_svg
 
 SEQUENCES, LENGTH = 8, 32
 MULTIPLIER_RATE = 0.03

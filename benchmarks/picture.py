@@ -11,7 +11,8 @@ from pathlib import Path
 from evaluation.files import write_text
 from evaluation.records import read_observations
 from predict import TwoStage, audit
-from predict.plots import task_figure, to_svg
+from predict.drawing import to_svg
+from predict.plots import task_figure
 
 
 def main(runs: str, task: str, out: str) -> None:

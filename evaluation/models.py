@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
+from evaluation.checksums import damage, has_checksums
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError
-from evaluation.hub import is_out_of_reach
+from evaluation.hub import check_cached, is_out_of_reach
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types of weights by name."""
-
-LOADING = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-"""What loading raises where there is no such model, or a broken one."""
 
 KERNELS = ("mamba_ssm", "causal_conv1d")
 """Packages whose kernels transformers takes for state spaces, on a GPU only."""
@@ -87,6 +84,11 @@ def load_model(
         raise InputError(f"{name}: holds no config.json; give the folder of a Hugging Face model")
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"{name}: no such folder")
+    if has_checksums(Path(name)) and (problem := damage(Path(name), lambda file: "/" not in file)):
+        raise InputError(
+            f"{name}: damaged ({problem}); remove it and its rung's manifest.json, and `ladder "
+            "train` makes it again"
+        )
     disable_progress_bar()
     options: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,
@@ -97,7 +99,10 @@ def load_model(
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
         )
-    except LOADING as error:
+        check_cached(name)
+    except InputError:
+        raise
+    except Exception as error:  # of a broken file both libraries raise whatever comes
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{name}: cannot be loaded as a causal language model ({reason})"

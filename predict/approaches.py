@@ -21,11 +21,12 @@ from predict.envelope import (
     isoflop_lines,
     power_through,
 )
-from predict.fit import Fit, Objective, fit, refit
+from predict.fit import Fit, Objective, fit, with_resamples
 from predict.flops import Flops
 from predict.laws import Array, get_law, law_inputs
 from predict.optimum import Surface, kaplan_steps_params
 from predict.run_curves import RunCurve
+from predict.watch import each
 
 OBJECTIVE = Objective(delta=1e-3, log=True)
 """Of every law's fit: Hoffmann et al. 2022, section 3.3."""
@@ -104,7 +105,7 @@ def _by_optima(name: str, source: str, find: Callable[[Sequence[int]], Optima], 
     except InputError as error:
         return Row(name, source, "impossible", str(error))
     lines = [best]
-    for drawn in case.counts:
+    for drawn in each(case.counts, f"{name}, resamples"):
         try:
             lines.append(power_through(find(np.repeat(np.arange(len(drawn)), drawn).tolist())))
         except InputError:
@@ -161,20 +162,7 @@ def _resampled(name: str, given: dict[str, Array], case: Case) -> tuple[Fit, Arr
         raise UnableError(str(error)) from None
     if not law_fit.determined:
         raise UnableError(law_fit.doubt)
-    able = case.counts[(case.counts > 0).sum(axis=1) > law.size]
-    theta = law_fit.theta[None]
-    if len(able):
-        rows = (len(able), len(losses))
-        again = refit(
-            law,
-            [np.broadcast_to(x, rows) for x in inputs],
-            np.broadcast_to(losses, rows),
-            OBJECTIVE,
-            able.astype(float),
-            np.broadcast_to(theta, (len(able), law.size)),
-            np.ones(len(able)),
-        )
-        theta = np.concatenate((theta, again))
+    theta = with_resamples(law, inputs, losses, OBJECTIVE, case.counts, law_fit.theta)
     return law_fit, theta
 
 

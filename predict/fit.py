@@ -174,6 +174,35 @@ def refit(
     return np.asarray(theta[:, 0])
 
 
+def with_resamples(
+    law: Law,
+    inputs: Sequence[Array],
+    values: Array,
+    objective: Objective,
+    counts: NDArray[np.int64],
+    theta: Array,
+) -> Array:
+    """A fit's parameters, and behind them those of its points drawn again, (1 + R, p).
+
+    `counts` (R, n) is how often each of the n points was drawn; draws of no more distinct points
+    than the law has parameters are left out.
+    """
+    able = counts[(counts > 0).sum(axis=1) > law.size]
+    if not len(able):
+        return theta[None]
+    rows = (len(able), len(values))
+    again = refit(
+        law,
+        [np.broadcast_to(x, rows) for x in inputs],
+        np.broadcast_to(values, rows),
+        objective,
+        able.astype(float),
+        np.broadcast_to(theta, (len(able), law.size)),
+        np.ones(len(able)),
+    )
+    return np.concatenate((theta[None], again))
+
+
 def _problem(
     law: Law,
     inputs: Sequence[Array],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.records import InputError
-from predict.fit import Objective, fit, refit
+from predict.fit import Objective, fit, with_resamples
 from predict.laws import Array, get_law, law_inputs
 from predict.optimum import Surface
 from predict.points import RungPoint
@@ -70,20 +70,7 @@ def optimal_curve(
     counts = np.random.default_rng(seed).multinomial(
         len(losses), np.full(len(losses), 1 / len(losses)), size=replicates
     )
-    counts = counts[(counts > 0).sum(axis=1) > law.size]
-    shape = (len(counts), len(losses))
-    theta = found.theta[None]
-    if len(counts):
-        again = refit(
-            law,
-            [np.broadcast_to(x, shape) for x in inputs],
-            np.broadcast_to(losses, shape),
-            OBJECTIVE,
-            counts.astype(float),
-            np.broadcast_to(theta, (len(counts), law.size)),
-            np.ones(len(counts)),
-        )
-        theta = np.concatenate((theta, again))
+    theta = with_resamples(law, inputs, losses, OBJECTIVE, counts, found.theta)
     flops = np.geomspace((6 * params * tokens).min(), most, BUDGETS)
     surface = Surface(law, theta)
     sizes = np.array([surface.best_params(c) for c in flops])

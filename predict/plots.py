@@ -10,7 +10,7 @@ import numpy as np
 from predict import drawing
 from predict.audit import AuditRow
 from predict.bands import accuracy_band, loss_band, loss_curve
-from predict.drawing import GRID, INK, MUTED, SHADE, hover, legend, shown, to_svg
+from predict.drawing import GRID, INK, MUTED, SHADE, hover, legend, shown
 from predict.methods import Method
 from predict.numbers import human
 from predict.points import RungPoint
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["audit_figure", "task_figure", "to_svg"]
+__all__ = ["audit_figure", "task_figure"]
 
 NAMED = 6
 """Largest errors whose tasks are named in the figure; a pointer names every other."""

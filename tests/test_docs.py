@@ -25,7 +25,9 @@ from evaluation.records import read_observations, write_observations
 from ladder.cli import main
 from ladder.commands import COMMANDS
 from ladder.config import load_config, parse_config
+from ladder.layout import WIDTH
 from ladder.runs import RunsFolder
+from ladder.usage import example
 from predict.laws import LAWS
 
 ROOT = Path(__file__).parent.parent
@@ -113,7 +115,14 @@ ELSEWHERE = {
         "tells of this machine, which may have faults of its own",
         "tests/ladder/test_doctor.py::test_what_is_there_is_told_with_its_version",
     ),
-    "ladder train mine.yaml --engine slurm --rung 13M-1xC": ("needs Slurm", SLURM),
+    "ladder tokenise mine.yaml --runs /scratch/$USER/runs/mine": (
+        "needs text",
+        "tests/ladder/test_preparing.py::test_text_is_tokenised_once_before_anything_trains",
+    ),
+    "ladder train mine.yaml --engine slurm --rung 13M-1xC --runs /scratch/$USER/runs/mine": (
+        "needs Slurm",
+        SLURM,
+    ),
     "ladder train mine.yaml --engine slurm --runs /scratch/$USER/runs/mine": ("needs Slurm", SLURM),
     "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", REPORT),
 }
@@ -301,7 +310,7 @@ def _lm_eval(folder: Path) -> None:
 
 @pytest.fixture
 def place(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of one's own with those files, and a screen wide enough for every column."""
+    """A folder of one's own with those files; what is printed is as wide whatever the screen."""
     folder = tmp_path / "here"
     shutil.copytree(workshop, folder)
     monkeypatch.chdir(folder)
@@ -324,6 +333,9 @@ def run(command: str, page: str) -> str:
         status = main(words[1:])
     assert status == 0, f"{page}: {command}: {err.getvalue()}"
     assert out.getvalue() or err.getvalue(), f"{page}: {command}: prints nothing"
+    if not {"--json", "--dry-run"} & set(words):
+        wide = [line for line in out.getvalue().splitlines() if len(line) > WIDTH]
+        assert not wide, f"{page}: {command}: {wide[0]!r} is wider than {WIDTH} columns"
     return out.getvalue()
 
 
@@ -396,6 +408,26 @@ def test_commands_that_run_elsewhere_are_on_a_page_and_their_tests_exist() -> No
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (
             place
         )
+
+
+BY_HAND = {
+    "run": "ladder run quickstart --runs runs/mine",
+    "train": "ladder train quickstart --rung '3K-*'",
+    "scales": "ladder scales runs/recipes",
+    "coordinates": "ladder coordinates quickstart --set recipe.parametrisation=mup",
+    "doctor": "ladder doctor --runs /scratch/me/runs",
+    "items": "ladder items runs/quickstart",
+    "completion": "ladder completion bash > ~/.local/share/bash-completion/completions/ladder",
+}
+"""Examples of helps that no page has; each verb's own tests run their like."""
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_example_of_a_commands_help_works(verb: str, place: Path) -> None:
+    shown = example(COMMANDS[verb])
+    written = {command for page in PAGES for command in all_commands(page)}
+    if shown not in written and BY_HAND.get(verb) != shown:
+        run(shown.replace("runs/quickstart", "scratch/runs/mine"), f"ladder {verb} --help")
 
 
 INLINE = re.compile(r"`(ladder [^`]+)`")

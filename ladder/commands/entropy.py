@@ -21,13 +21,15 @@ def entropy(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Exact entropies of a config's corpus, and how fast its walks mix.
+    """Exact entropies of a config's corpus; how fast its walks mix.
+
+    Example: ladder entropy origins-er
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written, which is nothing unless text must be counted
             first; runs/NAME by default.
-        set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
+        set: Override a setting, KEY=VALUE such as corpus.seed=1.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """

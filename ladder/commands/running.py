@@ -1,4 +1,4 @@
-"""Commands that plan, train and report on a ladder: run, plan, train, status, report."""
+"""Commands that plan, train and report on a ladder: run, plan, train, report."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
+from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_targets
 
 if TYPE_CHECKING:
     from ladder.config import Experiment
     from ladder.plan import Plan, Rung
     from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
-    from ladder.slurm import Job
 
 
 def run(
@@ -24,14 +23,18 @@ def run(
     runs: Path | None = None,
     set: conf.UseAppendAction[Names] = (),
     workers: int | None = None,
+    dry_run: Flag = False,
 ) -> None:
-    """All of it: train (skipping finished rungs), evaluate, predict, audit, report.
+    """All of it: train what has not finished, evaluate, predict, audit.
+
+    Example: ladder run quickstart --runs runs/mine
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written; runs/NAME by default.
-        set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
+        set: Override a setting, KEY=VALUE such as corpus.seed=1.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
+        dry_run: Check the config and what it names; write nothing.
     """
     from ladder import pipeline, tables
     from ladder.config import load_config
@@ -42,6 +45,9 @@ def run(
     plan = make_plan(experiment)
     folder = _folder(runs, experiment.name)
     pipeline.check(experiment, plan, workers)
+    if dry_run:
+        _rehearse(experiment, plan, (), folder)
+        return
     folder.prepare(experiment)
     if folder.is_complete(plan):
         count = len(plan.runs)
@@ -52,18 +58,18 @@ def run(
     tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
     if experiment.recipes:
         _tell_recipes(pipeline.analyse_recipes(experiment, plan, folder), True)
-        print(f"report: {folder.report}")
+        tables.say(f"report: {folder.report}")
         return
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
-        tables.show_audit(result.audit, result.model.method.name)
+        tables.show_audit(result.audit, result.model.method.name, tables.units(result.model))
     if result.truth:
         for line in result.truth.lines():
-            print(line)
+            tables.say(line)
     for line in result.exponents.lines() if result.exponents else ():
-        print(line)
-    print(f"report: {folder.report}")
+        tables.say(line)
+    tables.say(f"report: {folder.report}")
 
 
 def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
@@ -74,7 +80,7 @@ def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
         tables.note(f"{name}: left out, {why}")
     for name, result in found.results.items():
         for line in result.truth.lines() if result.truth and tables_too else ():
-            print(f"{name}: {line}")
+            tables.say(f"{name}: {line}")
     if found.comparison:
         tell(found.comparison, tables_too)
 
@@ -87,11 +93,13 @@ def plan(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """The rungs, their hyperparameters, FLOPs and cost against the target's.
+    """The rungs, their hyperparameters, FLOPs and cost, before any runs.
+
+    Example: ladder plan olmo2 --mfu 0.4
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        set: Override a setting, KEY=VALUE; may be repeated.
+        set: Override a setting, KEY=VALUE.
         mfu: Tell GPU-hours too, where training reaches this share of the GPU's peak, such as 0.4.
         gpu: The GPU they are hours of, such as A100; H100 by default.
         json: Print one JSON document.
@@ -142,24 +150,27 @@ def plan(
         _show_plan(planned.of_recipe(recipe), recipe, hours)
     several = len(planned.recipes) > 1
     what = "all ladders together cost" if several else "the ladder costs"
-    print(f"{what} {planned.ladder_flops:.3g} FLOPs")
+    tables.say(f"{what} {planned.ladder_flops:.3g} FLOPs")
     if mfu is not None:
-        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
+        tables.say(
+            f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}"
+        )
     if planned.trunks:
         saved = 1 - planned.ladder_flops / planned.separate_flops
-        print(
+        tables.say(
             f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
             f"{planned.separate_flops:.3g} of separate runs"
         )
     shares = planned.share_of_target
     # The seeds of a target share theirs, and most recipes do.
     for said in dict.fromkeys(f"{shares[t.name]:.2%} of {t.place}" for t in planned.targets):
-        print(f"by 6ND {'a ladder' if several else 'that'} is {said}")
+        tables.say(f"by 6ND {'a ladder' if several else 'that'} is {said}")
 
 
 def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
     """Print a recipe's runs, those that differ in their seed alone once."""
     from ladder import tables
+    from predict.numbers import human
 
     runs: dict[str, Rung] = {}
     for run in (*planned.trunks, *planned.rungs, *planned.targets):
@@ -167,15 +178,15 @@ def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
     seeds = dict.fromkeys(str(rung.seed) for rung in planned.rungs)
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
-        "plan"
+        "plan; batch in sequences, warm-up in steps"
         + (f", recipe {recipe}" if recipe else "")
         + (f", seeds {', '.join(seeds)}" if len(seeds) > 1 else ""),
         (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
                 place,
-                f"{r.params:,}",
-                f"{r.tokens:,}",
+                human(r.params),
+                human(r.tokens),
                 f"{r.flops:.3g}",
                 r.batch_sequences,
                 f"{r.learning_rate:.4g}",
@@ -201,32 +212,36 @@ def train(
     engine: Literal["local", "here", "slurm"] = "local",
     dry_run: Flag = False,
 ) -> None:
-    """Train every rung that has not finished, or those named with --rung.
+    """Train every rung that has not finished, or those of --rung.
+
+    Example: ladder train quickstart --rung '3K-*'
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'; may be repeated.
+        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'.
         runs: Folder for everything that is written; runs/NAME by default.
-        set: Override a setting, KEY=VALUE; may be repeated.
+        set: Override a setting, KEY=VALUE.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
             a rung as the config's section cluster says, and one for the report.
-        dry_run: Print the jobs' scripts; write and submit nothing.
+        dry_run: Check the config and what it names, and write nothing; of slurm print the scripts.
     """
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import is_first_rank, watching
 
-    if dry_run and engine != "slurm":
-        raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
     if workers is not None and engine != "local":
         raise InputError(f"--workers {workers}: goes with --engine local")
     experiment = load_config(config, set)
     planned, folder = make_plan(experiment), _folder(runs, experiment.name)
     if engine == "slurm":
         _submit(experiment, planned, rung, folder, dry_run)
+        return
+    if dry_run:
+        pipeline.check(experiment, planned, workers)
+        _rehearse(experiment, planned, rung, folder)
         return
     signals = stopping.on_signals() if engine == "here" else nullcontext()
     try:
@@ -240,18 +255,38 @@ def train(
         tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
+def _rehearse(config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder) -> None:
+    """Say what would be trained; InputError where what the config names is not there."""
+    from ladder import tables
+    from ladder.inputs import missing
+
+    wanted = plan.matching(rungs) if rungs else list(plan.runs)
+    if lacking := missing(config):
+        for line in lacking[1:]:
+            tables.note(f"also: {line}")
+        raise InputError(lacking[0])
+    left = [run.name for run in wanted if not folder.rung(run.name).finished]
+    tables.say(f"{len(left)} of {len(wanted)} runs would be trained into {folder.path}")
+    if left:
+        tables.say(", ".join(left))
+
+
 def _submit(
     config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder, dry_run: bool
 ) -> None:
     from ladder import pipeline, slurm, tables
+    from ladder.inputs import missing
 
     pipeline.check(config, plan)
     if dry_run:
+        # The nodes may see what this machine does not.
+        for line in missing(config):
+            tables.note(f"warning, not here: {line}")
         print(slurm.dry_run(config, plan, rungs, folder), end="")
         return
     done = slurm.submit(config, plan, rungs, folder)
     for name, job in done.submitted.items():
-        print(f"{name}: job {job}")
+        tables.say(f"{name}: job {job}")
     for name, job in done.queued.items():
         tables.note(f"{name}: left out, in the queue as job {job}")
     if done.finished:
@@ -259,65 +294,6 @@ def _submit(
     if not done.submitted:
         tables.note("nothing to submit")
     tables.note(f"`ladder status {folder.path}` tells how they fare")
-
-
-def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
-    """Finished, running, queued, failed and pending runs; loss, tokens a second and time left.
-
-    Where `ladder train --engine slurm` submitted them, the queue is read too.
-
-    Args:
-        runs: A runs folder, such as runs/quickstart.
-        json: Print one JSON document.
-        out: Write a .json or .csv file.
-    """
-    from dataclasses import asdict
-
-    from ladder import slurm, tables
-    from ladder.plan import make_plan
-    from ladder.runs import RunsFolder
-
-    tables.check_out(out)
-    folder = RunsFolder(runs)
-    planned = make_plan(folder.load_config())
-    try:
-        jobs = slurm.jobs(folder)
-    except InputError as error:
-        tables.note(f"without the queue's word: {error}")
-        jobs = {}
-    statuses = [
-        slurm.with_job(s, jobs.get(s.name), planned.run(s.name)) for s in folder.statuses(planned)
-    ]
-    ids = {name: job.id for name, job in jobs.items()}
-    rows = [{**asdict(s), "job": ids.get(s.name)} for s in statuses]
-    tables.emit({"version": 1, "runs": rows}, rows, json, out)
-    if json:
-        return
-    tables.show(
-        str(runs),
-        ("run", "state", "step", "loss", "tokens/s", "time left", *(("job",) if jobs else ())),
-        [
-            (
-                s.name,
-                s.state + (f": {s.error}" if s.error else ""),
-                f"{s.step:,} / {s.steps:,}",
-                "" if s.loss is None else f"{s.loss:.4f}",
-                "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
-                tables.duration(s.seconds_left),
-                *((_job(jobs.get(s.name)),) if jobs else ()),
-            )
-            for s in statuses
-        ],
-    )
-    if slurm.REPORT in jobs:
-        tables.note(f"report: job {_job(jobs[slurm.REPORT])}")
-
-
-def _job(job: Job | None) -> str:
-    if job is None:
-        return ""
-    waits = job.reason if job.state == "PENDING" else ""
-    return f"{job.id} ({waits})" if waits else job.id
 
 
 def report(
@@ -328,15 +304,17 @@ def report(
     figures: Path | None = None,
     full: Flag = False,
 ) -> None:
-    """One self-contained HTML file: the ladder, both fits, predicted against actual, the errors.
+    """One HTML file: ladder, fits, predicted against actual, errors.
 
     For a runs folder everything that follows from its finished runs is made anew: observations,
     predictions, audit and report.
 
+    Example: ladder report mine.csv --target 7B-4T:6.89e9:3.95T
+
     Args:
         source: A runs folder, or a table of observations.
         fitting: Method, rungs, tasks, feature and laws.
-        target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
+        target: NAME:PARAMS:TOKENS to predict, for a table.
         out: The file to write; report.html in the runs folder or beside the table by default.
         figures: Folder for every figure as SVG and PNG; figures in a runs folder by default.
         full: Cut the ladder and fit it again for calibration and for compute against error,
@@ -371,7 +349,7 @@ def report(
             write_text(out, folder.report.read_text(encoding="utf-8"))
         tables.note(f"report: {out or folder.report}")
         return
-    wanted = [parse_target(text) for text in target]
+    wanted = parse_targets(target)
     table = fitting.read(source)
     try:
         result = pipeline.analyse(fitting.model(), table, wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ HELD_OUT, TASKS = 13, 14
 """Streams of random numbers beside those of training, which are of two numbers."""
 
 
-class Chains:
+class Chains(ABC):
     """A corpus of sequences that a chain makes; who inherits says which chain."""
 
     vocabulary: int
@@ -32,10 +33,10 @@ class Chains:
     edges: int | None = None
     """Edges, where the corpus is an undirected graph."""
 
-    @cached_property
+    @property
+    @abstractmethod
     def chain(self) -> Chain:
         """The chain."""
-        raise NotImplementedError
 
     @cached_property
     def sampler(self) -> Sampler:
@@ -63,7 +64,7 @@ class Chains:
         uniforms = np.random.default_rng([seed, step]).random((length, sequences))
         return self.sampler.walk(uniforms[:, rows])
 
-    def check(self, sequences: int, length: int) -> None:
+    def check(self, sequences: int, length: int) -> None:  # noqa: B027
         """Nothing: there are sequences without end."""
 
     def validation_loss(self, scorer: Scorer, length: int) -> float:

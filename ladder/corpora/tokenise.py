@@ -88,9 +88,9 @@ def tokenise(job: Job, workers: int) -> Index:
             left.unlink(missing_ok=True)
         found = list(enumerate(units(job.source)))
         if (folder / BEGUN).exists():
-            _check_same(name, folder, made_from, read_json(folder / BEGUN))
+            _check_same(name, folder, made_from, read_begun(folder))
         else:
-            write_json(folder / BEGUN, made_from)
+            write_json(folder / BEGUN, made_from, sealed=True)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
         _make(job, pending, workers)
         records = [record for n, _ in found for record in _records(folder, n)]
@@ -126,7 +126,7 @@ def make_unit(job: Job, number: int, unit: Unit, report: Report) -> None:
             read=read,
             last=last,
         )
-        write_json(job.folder / f"{stem}.json", record.model_dump(mode="json"))
+        write_json(job.folder / f"{stem}.json", record.model_dump(mode="json"), sealed=True)
         part, done = part + 1, _Open([], [])
 
     with full_disk_told(job.folder):
@@ -225,6 +225,17 @@ def _pieces(text: str) -> list[str]:
         pieces.append(text[begin:end])
         begin = end
     return pieces
+
+
+def read_begun(folder: Path) -> dict[str, Any]:
+    """What an unfinished folder's shards are made from; InputError where that is damaged."""
+    try:
+        found = read_json(folder / BEGUN)
+    except InputError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{folder / BEGUN}: is damaged; remove {folder} to tokenise again")
+    return found
 
 
 def _records(folder: Path, number: int) -> list[Record]:

@@ -7,7 +7,8 @@ import pandas as pd
 
 from evaluation.records import validate
 from predict import TwoStage, audit
-from predict.plots import audit_figure, task_figure, to_svg
+from predict.drawing import to_svg
+from predict.plots import audit_figure, task_figure
 
 
 def test_both_steps_are_drawn_with_their_points(observations: pd.DataFrame) -> None:
