@@ -32,9 +32,8 @@ from evaluation.files import read_json, write_json, write_text
 from evaluation.records import read_observations
 from ladder.grid_exponents import NAMES, ratio
 from ladder.report_exponents import LAWS, PAPER
-from predict.drawing import log_axis
+from predict.drawing import log_axis, to_svg
 from predict.numbers import human
-from predict.plots import to_svg
 from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"

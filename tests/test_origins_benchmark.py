@@ -49,6 +49,24 @@ def test_the_page_is_what_the_command_prints_today(script: ModuleType) -> None:
     assert script.report(script.kept()) == (BENCHMARKS / "origins.md").read_text(encoding="utf-8")
 
 
+def test_the_page_on_mup_is_what_the_command_prints_today(
+    mup: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["origins_mup.py"])
+    mup.main()
+    assert capsys.readouterr().out == (BENCHMARKS / "origins_mup.md").read_text("utf-8") + "\n"
+
+
+def test_the_tables_of_the_docs_are_rows_of_the_page(script: ModuleType) -> None:
+    docs = (BENCHMARKS.parent / "docs" / "origins.md").read_text(encoding="utf-8")
+    found = docs[docs.index("## What was found") : docs.index("## `ladder exponents`: fits")]
+    rows = [line for line in found.splitlines() if line.startswith("| origins-")]
+    page = (BENCHMARKS / "origins.md").read_text(encoding="utf-8").splitlines()
+    pages = {*page, *(BENCHMARKS / "origins_mup.md").read_text(encoding="utf-8").splitlines()}
+    assert len(rows) >= 5 * len(script.kept())
+    assert [row for row in rows if row not in pages] == []
+
+
 def test_what_is_kept_are_the_whole_grids_of_the_configs(script: ModuleType) -> None:
     corpora = {c.name: c for c in script.kept()}
     assert set(EXACT) <= set(corpora)
