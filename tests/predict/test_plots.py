@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from evaluation.records import validate
+from evaluation.records import read_observations, validate
 from predict import TwoStage, audit
-from predict.drawing import to_svg
+from predict.drawing import to_png, to_svg
 from predict.plots import audit_figure, task_figure
 
 
@@ -45,3 +48,23 @@ def test_names_from_the_data_are_drawn_as_they_are(observations: pd.DataFrame) -
     figure = audit_figure(rows)
     assert "<svg" in to_svg(figure)
     assert len(figure.axes[0].get_legend().get_texts()) == 1
+
+
+def test_names_of_the_largest_errors_of_the_published_ladder_do_not_run_into_each_other(
+    olmo_observations: Path,
+) -> None:
+    table = read_observations(olmo_observations)
+    named = [t for t in table["task"].unique() if t.endswith("_rc_5shot")]
+    table = table[table["task"].isin(named)]
+    model = TwoStage("published").fit(table)
+    figure = audit_figure(audit(model, table).rows)
+    to_png(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = [text.get_window_extent(renderer) for text in figure.axes[0].texts]
+    assert len(boxes) == 6
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    panel = figure.axes[0].get_window_extent(renderer)
+    points = np.vstack([c.get_offsets() for c in figure.axes[0].collections])
+    seen = figure.axes[0].transData.transform(points)
+    assert all(panel.x0 <= b.x0 and b.x1 <= panel.x1 for b in boxes)
+    assert not [1 for b in boxes for x, y in seen if b.contains(x, y)]
