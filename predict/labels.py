@@ -15,7 +15,7 @@ AWAY = 5.0
 """From a point to its name, points of type."""
 
 RISES = (0.0, -8.0, 8.0, -15.0, 15.0, -23.0, 23.0, -32.0, 32.0)
-"""How far above its point the middle of a name may stand, points of type; the first is liked best."""
+"""How far above its point the middle of a name may stand, points of type; the nearer the better."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,26 @@ def place_names(
     """
     inside = Box(0.0, 0.0, *panel)
     taken, found = list(others), []
-    for name, (x, y) in zip(names, points, strict=True):
-        best: tuple[float, Place, Box] | None = None
-        for rise in RISES:
-            for side in ("left", "right"):
-                wide = WIDTH * len(name)
-                left = x + AWAY if side == "left" else x - AWAY - wide
-                box = Box(left, y + rise - HEIGHT / 2, left + wide, y + rise + HEIGHT / 2)
-                covered = sum(box.shared(other) for other in taken)
-                # What leaves the panel is cut off, which is worse than what lies over something.
-                cost = covered + 4 * (box.area - box.shared(inside)) + 0.2 * abs(rise)
-                if best is None or cost < best[0] - 1e-9:
-                    at = (AWAY if side == "left" else -AWAY, rise)
-                    best = cost, Place(at, side), box
-        assert best is not None
-        found.append(best[1])
-        taken.append(best[2])
+
+    def cost(choice: tuple[Place, Box]) -> float:
+        place, box = choice
+        covered = sum(box.shared(other) for other in taken)
+        # What leaves the panel is cut off, which is worse than what lies over something.
+        return covered + 4 * (box.area - box.shared(inside)) + 0.2 * abs(place.away[1])
+
+    for name, point in zip(names, points, strict=True):
+        place, box = min(_choices(name, *point), key=cost)
+        found.append(place)
+        taken.append(box)
+    return found
+
+
+def _choices(name: str, x: float, y: float) -> list[tuple[Place, Box]]:
+    """Every place that a name may have, and what it covers there."""
+    wide, found = WIDTH * len(name), []
+    for rise in RISES:
+        low, high = y + rise - HEIGHT / 2, y + rise + HEIGHT / 2
+        right = Box(x + AWAY, low, x + AWAY + wide, high)
+        left = Box(x - AWAY - wide, low, x - AWAY, high)
+        found += [(Place((AWAY, rise), "left"), right), (Place((-AWAY, rise), "right"), left)]
     return found

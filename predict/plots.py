@@ -83,14 +83,16 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
         drawing.percent_axis(axis.xaxis)
         drawing.percent_axis(axis.yaxis)
         legend(axis, loc="upper left")
-        _name_worst(axis, scored, len(targets))
+        _name_worst(figure, axis, scored, len(targets))
     return figure
 
 
-def _name_worst(axis: Axes, scored: Sequence[tuple[AuditRow, float, float]], targets: int) -> None:
+def _name_worst(
+    figure: Figure, axis: Axes, scored: Sequence[tuple[AuditRow, float, float]], targets: int
+) -> None:
     """The names of the largest errors, where they cover no point; limits must be set."""
     (low, high), spot = axis.get_xlim(), axis.get_position()
-    width, height = (72 * x for x in axis.get_figure(root=True).get_size_inches())
+    width, height = (72 * x for x in figure.get_size_inches())
     width, height = width * spot.width, height * spot.height
 
     def at(actual: float, predicted: float) -> tuple[float, float]:
