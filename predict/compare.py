@@ -18,6 +18,7 @@ from predict.numbers import levels
 from predict.pairs import Actual, pair_rows, parameter_rows
 from predict.task_fit import Prediction, Target
 from predict.two_stage import TwoStage, finished
+from predict.watch import each
 
 
 def compare(
@@ -51,7 +52,7 @@ def compare(
             (one, two): {
                 t: task_gap(models[one].fits_[t], models[two].fits_[t], target) for t in tasks
             }
-            for one, two in itertools.combinations(names, 2)
+            for one, two in each(list(itertools.combinations(names, 2)), f"pairs at {target.name}")
         }
         actual = {n: _actual(recipes[n], models[n], target, tasks) for n in names}
         scores += _scores(models, tasks, target, gaps, actual)
