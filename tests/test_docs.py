@@ -374,6 +374,12 @@ def test_what_a_page_tells_to_type_works_from_top_to_bottom(
             assert missing is None, (
                 f"{where}: {missing!r} is not what the command prints:\n{printed}"
             )
+        elif block.language == "console" and olmo_logs:
+            command, _, shown = block.text.removeprefix("$ ").partition("\n")
+            printed = run(command.replace("obs.parquet", "olmo.parquet"), page)
+            kept = [word for word in shown.split() if word != "..."]
+            missing = in_order(kept, printed.split())
+            assert missing is None, f"{where}: {missing!r} is not printed:\n{printed}"
         elif block.language == "json":
             for line in block.text.splitlines():
                 json.loads(line)
