@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -48,15 +49,21 @@ def write_theirs(path: Path) -> None:
                     rows.writerow([f"{size}-{multiple}xC", params, tokens, step, loss, accuracy])
 
 
-def timed(command: list[str], folder: Path) -> tuple[float, str]:
-    """Seconds that a command takes, and what it prints."""
+def timed(command: list[str], folder: Path) -> tuple[float, float, str]:
+    """Seconds that a command takes, those that its processor works, and what it prints."""
     clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), worked()
     done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True)
     seconds = time.perf_counter() - start
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")
-    return seconds, done.stdout
+    return seconds, worked() - before, done.stdout
+
+
+def worked() -> float:
+    """CPU seconds of all commands so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main(interpreters: list[str]) -> None:
@@ -66,11 +73,12 @@ def main(interpreters: list[str]) -> None:
         timed([sys.executable, "-m", "build", "-w", "-n", "-o", name, str(ROOT)], folder)
         (wheel,) = folder.glob("*.whl")
         print("# From an empty environment to a first prediction\n")
-        print(f"`python benchmarks/{Path(__file__).name}`; seconds of wall time. The wheel has")
         print(
-            f"{wheel.stat().st_size / 1000:.0f} kB. One-minute load of the machine's "
-            f"{os.cpu_count()} cores: {os.getloadavg()[0]:.1f}.\n"
+            f"`python benchmarks/{Path(__file__).name}`; seconds of wall time, and of CPU time in"
         )
+        size, load = wheel.stat().st_size / 1000, os.getloadavg()[0]
+        print(f"brackets. The wheel has {size:.0f} kB. One-minute load of the machine's")
+        print(f"{os.cpu_count()} cores: {load:.1f}.\n")
         print("| Python | pip install | " + " | ".join(what for what, _ in COMMANDS) + " |")
         print("| --- | --- | " + " | ".join("---" for _ in COMMANDS) + " |")
         for number, python in enumerate(interpreters):
@@ -91,15 +99,15 @@ def row(python: str, wheel: Path, folder: Path) -> str:
     timed([python, "-m", "venv", str(folder / "venv")], folder)
     bin = folder / "venv/bin"
     constraints = ["-c", str(ROOT / "constraints.txt")]
-    install, _ = timed([str(bin / "pip"), "install", "-q", *constraints, str(wheel)], folder)
-    _, version = timed([str(bin / "python"), "-V"], folder)
-    _, options = timed([str(bin / "ladder"), "import", "--help"], folder)
+    *install, _ = timed([str(bin / "pip"), "install", "-q", *constraints, str(wheel)], folder)
+    *_, version = timed([str(bin / "python"), "-V"], folder)
+    *_, options = timed([str(bin / "ladder"), "import", "--help"], folder)
     rename = "--map" if "--map" in options else "--column"
     seconds = []
     for _, command in COMMANDS:
         words = command.format(rename=rename).split()
-        seconds.append(timed([str(bin / words[0]), *words[1:]], work)[0])
-    cells = [version.split()[-1], f"{install:.0f}", *(f"{s:.1f}" for s in seconds)]
+        seconds.append(timed([str(bin / words[0]), *words[1:]], work)[:2])
+    cells = [version.split()[-1], *(f"{wall:.1f} ({cpu:.1f})" for wall, cpu in (install, *seconds))]
     return f"| {' | '.join(cells)} |"
 
 

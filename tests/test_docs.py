@@ -278,7 +278,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _lm_eval(folder / "results")
     runs = RunsFolder(folder / "scratch" / "runs" / "mine")
     runs.prepare(load_config("quickstart"))
-    shutil.copy(folder / "obs.parquet", runs.path / "observations.parquet")
+    clusters = [
+        (f"{size}-{m}xC", "ladder", n, 20.0 * n * m)
+        for size, n in (("13M", 12_544_320), ("32M", 32_391_936), ("91M", 91_263_744))
+        for m in (1, 2, 5)
+    ]
+    clusters.append(("1.3B-200B", "target", 1_090_652_160, 2e11))
+    write_observations(table(clusters, ("arc_easy",)), runs.path / "observations.parquet")
     return folder
 
 
