@@ -383,7 +383,7 @@ class Campaign:
         words = random.Random(3)
         for name in "ab":
             lines = [
-                json.dumps({"text": " ".join(words.choices(["one", "two", "three", "four"], k=30))})
+                json.dumps({"text": " ".join(words.choices("one two three four".split(), k=30))})
                 for _ in range(120)
             ]
             (place / f"{name}.jsonl").write_text("\n".join(lines))
