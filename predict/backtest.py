@@ -199,6 +199,14 @@ def backtest(
     further runs that are only predicted. Runs of role target, and of a target's size, take no
     part. Methods are scored on what all of them predicted. Raises InputError where the ladder has
     no split.
+
+    >>> from predict import read_observations
+    >>> from predict.backtest import backtest
+    >>> found = backtest(read_observations("mine.csv"), methods=("own", "published"))
+    >>> sorted(score.method for score in found.scores)
+    ['own', 'published']
+    >>> {row.task for row in found.rows}
+    {'arc_easy'}
     """
     models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
     table = models[0].fitted_rows(observations, every_task=True)

@@ -117,6 +117,19 @@ def fit(
     shape (P, n), says which points share their errors, such as checkpoints of one run; the
     covariance then allows for it. Raises InputError where a problem has fewer points than
     parameters that no prior speaks about.
+
+    >>> import numpy as np
+    >>> from predict.fit import Objective, fit
+    >>> from predict.laws import get_law
+    >>> params, tokens = (np.ravel(x) for x in np.meshgrid([1e8, 4e8, 1e9], [2e9, 2e10, 1e11]))
+    >>> loss = 1.7 + 400 / params**0.34 + 410 / tokens**0.28
+    >>> (found,) = fit(
+    ...     get_law("chinchilla"), [params[None], tokens[None]], loss[None], Objective(log=True)
+    ... )
+    >>> {name: round(found.parameters[name], 2) for name in ("alpha", "beta", "E")}
+    {'alpha': 0.34, 'beta': 0.28, 'E': 1.7}
+    >>> found.certified
+    True
     """
     values = np.asarray(values, dtype=float)
     inputs = [np.asarray(x, dtype=float) for x in inputs]
