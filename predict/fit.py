@@ -36,6 +36,10 @@ FIRST_NOISE = 0.01
 
 NOISE_PASSES = 4
 
+LARGEST_BATCH = 2**22
+"""Numbers in the gradient of a grid of starts up to which problems are fitted in one batch, 32 MiB;
+fits do not depend on it (tests/predict/test_fit.py), memory and time do: benchmarks/load.md."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -128,10 +132,35 @@ def fit(
             f"law {law.name}: {points.min()} points for {free} parameters; "
             "give at least as many points as parameters"
         )
+    rows = max(LARGEST_BATCH // (law.cells(inputs) * values.shape[-1] * law.size), 1)
+    found: list[Fit] = []
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        first = np.full(len(values[part]), 1.0 if noise is None else FIRST_NOISE)
+        given = [x[part] for x in inputs]
+        problem = _problem(law, given, values[part], objective, weights[part], first, prior)
+        found += _fit_batch(
+            problem,
+            given,
+            starts,
+            noise,
+            points[part],
+            None if clusters is None else clusters[part],
+        )
+    return found
+
+
+def _fit_batch(
+    problem: Problem,
+    inputs: list[Array],
+    starts: int,
+    noise: tuple[float, float] | None,
+    points: NDArray[np.intp],
+    clusters: NDArray[np.intp] | None,
+) -> list[Fit]:
+    """`fit` of so many problems at once; `points` (P,) is how many each has."""
     # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        first = np.full(len(values), 1.0 if noise is None else FIRST_NOISE)
-        problem = _problem(law, inputs, values, objective, weights, first, prior)
         near = condensed(problem)
         theta = grid_starts(near, inputs, starts)
         if near is not problem:
@@ -149,7 +178,7 @@ def fit(
                 noise is not None,
                 None if clusters is None else clusters[i],
             )
-            for i in range(len(values))
+            for i in range(len(points))
         ]
 
 
