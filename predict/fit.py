@@ -7,6 +7,7 @@ determine them. An optimiser's own success flag certifies nothing and is not con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -66,6 +67,11 @@ class Fit:
     def determined(self) -> bool:
         """Whether the data determine the free parameters, see LARGEST_CONDITION."""
         return self.condition < LARGEST_CONDITION
+
+    @property
+    def finite(self) -> bool:
+        """Whether it is a fit at all: some start had a finite objective."""
+        return math.isfinite(self.objective) and bool(np.isfinite(self.theta).all())
 
     @property
     def certified(self) -> bool:
@@ -297,7 +303,7 @@ def _certify(
     jac = np.vstack((jac, np.diag(1 / problem.prior.sd)))[:, ~bound]
     residual = residual * problem.noise
     unit = np.linalg.norm(jac, axis=0)
-    is_regular = jac.size and (unit > 0).all()
+    is_regular = jac.size and (unit > 0).all() and np.isfinite(unit).all()
     condition = float(np.linalg.cond(jac / unit)) if is_regular else np.inf
     if log:
         relative = np.expm1(residual)
@@ -312,7 +318,7 @@ def _certify(
         agreeing=agreeing,
         at_bound=tuple(n for n, b in zip(law.names, bound, strict=True) if b),
         condition=min(condition, SINGULAR),
-        relative_rms=float(np.sqrt((relative[0, 0][used] ** 2).mean())),
+        relative_rms=min(float(np.sqrt((relative[0, 0][used] ** 2).mean())), SINGULAR),
         noise=float(problem.noise.squeeze()),
         covariance=_covariance(
             jac, scores[:, ~bound], ~bound, dispersion, None if clusters is None else clusters[used]

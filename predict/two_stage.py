@@ -18,12 +18,12 @@ from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
 from predict.points import TaskPoints, points_by_task
 from predict.saved import load_document, save_document
 from predict.shared import pooled_tasks, shared_feature
-from predict.task_fit import Prediction, Target, TaskFit, signal
+from predict.task_fit import LARGEST_LOSS, Prediction, Target, TaskFit, signal
 
 SHARED = "_shared"
 """Column that the shared feature has while it is fitted."""
 
-SCALE = (1e-60, 1e60)
+SCALE = (1e-60, LARGEST_LOSS)
 """Values of a feature that can be fitted without overflow."""
 
 MEASURED = 0.95
@@ -147,6 +147,12 @@ class TwoStage:
             centre = self._centre(own, shared)
         own = replace(own, priors=centre or own.priors)
         chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        for task in [t for t in points if t not in chains]:
+            self.left_out_[task] = "step 1 has no finite fit to its losses"
+            points.pop(task)
+            scored.pop(task, None)
+        if not chains:
+            raise InputError(f"no task can be fitted: {_reasons(self.left_out_)}")
         signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         self.chains_ = [own]
         for chain in others:
