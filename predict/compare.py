@@ -86,9 +86,10 @@ def _gap(
     models: Mapping[str, TwoStage], pair: tuple[str, str], task: str, target: Target
 ) -> TaskGap | None:
     """The gap of one task; None where losses so wild leave none that is finite."""
+    one, two = (models[name].fits_[task] for name in pair)
     try:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            gap = task_gap(*(models[name].fits_[task] for name in pair), target)
+            gap = task_gap(one, two, target)
     except np.linalg.LinAlgError:
         return None
     parts = [part for part in (gap.loss, gap.accuracy) if part is not None]
