@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.files import InputError, atomic_write
 from evaluation.tasks import Task
 
@@ -141,12 +142,18 @@ def write_choices(scores: ChoiceScores, path: Path) -> None:
         "unconditional": scores.unconditional,
     }
     table = pa.table(columns, SCHEMA).replace_schema_metadata({LABEL: json.dumps(label)})
-    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary)
+        seal_parquet(temporary)
+
+    atomic_write(path, write)
 
 
 def read_choices(path: Path) -> ChoiceScores:
     """Read what `write_choices` wrote; raises InputError where it did not."""
     try:
+        check_parquet(path)
         table = pq.read_table(path)
         label = json.loads((table.schema.metadata or {})[LABEL])
         columns = table.replace_schema_metadata().cast(SCHEMA).to_pydict()

@@ -5,9 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import re
+import time
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+CHECKSUM, SHA256 = "checksum", "sha256:"
+"""Key of a sealed document's digest, and how that begins."""
+
+LEFT_SECONDS = 86400.0
+"""Age after which a temporary file of another machine, whose processes are not seen, is a killed
+one's."""
 
 SAMPLE, PLACES = 2**16, 64
 """Bytes of a sample of a big file, and how many samples are spread over it."""
@@ -41,16 +53,54 @@ def atomic_write(path: Path | str, write: Callable[[Path], None]) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_of(path)
     try:
         write(temporary)
         sync_file(temporary)
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+        # A folder that can no longer be written has no room for it, or keeps it.
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """What this process calls a file until it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files in a folder whose writers were killed."""
+    for left in folder.glob(".*.tmp"):
+        found = re.fullmatch(r"\..*\.(\d+)(?:-([0-9a-f]{8}))?\.tmp", left.name)
+        if found is None:
+            continue
+        with suppress(OSError):
+            if found[2] == _machine():
+                is_left = not is_alive(int(found[1]))
+            else:
+                is_left = time.time() - left.stat().st_mtime > LEFT_SECONDS
+            if is_left:
+                left.unlink()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of that number is on this machine."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _machine() -> str:
+    """The machine, in eight letters for a file's name."""
+    return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -58,20 +108,45 @@ def write_text(path: Path | str, text: str) -> None:
     atomic_write(path, lambda temporary: _dump(temporary, text))
 
 
-def write_json(path: Path | str, document: Any) -> None:
-    """Write `document` as indented JSON, atomically; NaN and infinities are refused."""
-    write_text(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path | str, document: Any, sealed: bool = False, atomic: bool = True) -> None:
+    """Write `document` as indented JSON, atomically; NaN and infinities are refused.
+
+    A `sealed` one, an object, gets the key `checksum`, which read_json verifies. Not `atomic` is
+    for files of a folder that is synced and put in its place as a whole.
+    """
+    if sealed:
+        # As it will be read: keys as text.
+        document = json.loads(json.dumps(document, allow_nan=False))
+        document[CHECKSUM] = _json_digest(document)
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    if atomic:
+        write_text(path, text)
+    else:
+        _dump(Path(path), text)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; raises InputError where it is missing or no JSON."""
+    """Read a JSON file; raises InputError where it is missing or no JSON.
+
+    Where it was sealed, its checksum is left out, and InputError raised where that is another's.
+    """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
+    sealed = isinstance(document, dict) and str(document.get(CHECKSUM, "")).startswith(SHA256)
+    if sealed and document.pop(CHECKSUM) != _json_digest(document):
+        raise InputError(f"{path}: is damaged or was edited, its checksum is another's")
+    return document
+
+
+def _json_digest(document: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object, however it is laid out."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return SHA256 + hashlib.sha256(text.encode()).hexdigest()
 
 
 def whole_digest(path: Path) -> str:

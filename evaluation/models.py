@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors import SafetensorError
 
+from evaluation.checksums import damage, has_checksums
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError
 from evaluation.hub import is_out_of_reach
@@ -87,6 +88,11 @@ def load_model(
         raise InputError(f"{name}: holds no config.json; give the folder of a Hugging Face model")
     if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"{name}: no such folder")
+    if has_checksums(Path(name)) and (problem := damage(Path(name), lambda file: "/" not in file)):
+        raise InputError(
+            f"{name}: damaged ({problem}); remove it and its rung's manifest.json, and `ladder "
+            "train` makes it again"
+        )
     disable_progress_bar()
     options: dict[str, Any] = {
         "trust_remote_code": trust_remote_code,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from evaluation.checksums import check_parquet, seal_parquet
+from evaluation.columns import hints, with_known_names
 from evaluation.files import InputError, atomic_write, write_text
 
 if TYPE_CHECKING:
@@ -115,22 +117,43 @@ def read_observations(path: Path | str) -> DataFrame:
     (16, ['bits/byte'])
     """
     path = Path(path)
+    return validate(read_frame(path), str(path))
+
+
+def read_frame(path: Path) -> DataFrame:
+    """A table's cells as they lie in the file, known columns by their names; InputError if none."""
     if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"{path}: observations are a .parquet or a .csv file")
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
+        if path.suffix == ".parquet":
+            check_parquet(path)
         frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
-    return validate(frame, str(path))
+    return with_known_names(frame, _BY_NAME)
+
+
+def separator(path: Path) -> str:
+    """What stands between the cells of a CSV file: a comma, a semicolon or a tab."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        head = file.readline()
+    return max((",", ";", "\t"), key=head.count)
 
 
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
     cells = pd.read_csv(
-        path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
+        path,
+        sep=separator(path),
+        header=None,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
     ).fillna("")
     frame = cells.iloc[1:].reset_index(drop=True)
     frame.columns = pd.Index([str(name).strip() for name in cells.iloc[0]])
@@ -145,9 +168,14 @@ def write_observations(frame: DataFrame, path: Path | str) -> None:
         raise InputError(f"{path}: observations are written to a .parquet or a .csv file")
     frame = validate(frame, str(path))
     if path.suffix == ".parquet":
-        atomic_write(path, lambda temporary: frame.to_parquet(temporary, index=False))
+        atomic_write(path, lambda temporary: _write_parquet(frame, temporary))
     else:
         atomic_write(path, lambda temporary: frame.to_csv(temporary, index=False))
+
+
+def _write_parquet(frame: DataFrame, path: Path) -> None:
+    frame.to_parquet(path, index=False)
+    seal_parquet(path)
 
 
 def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
@@ -162,7 +190,8 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
     if missing:
         raise InputError(
             f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"it has {', '.join(map(str, frame.columns)) or 'none'}"
+            f"it has {', '.join(map(str, frame.columns)) or 'none'}; "
+            f"{hints(missing, frame.columns)}"
         )
     if not len(frame):
         raise InputError(f"{source}: has no rows")

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from evaluation.choices import ChoiceScores, read_choices, write_choices
-from evaluation.files import InputError, read_json, whole_digest, write_json
+from evaluation.files import (
+    InputError,
+    read_json,
+    sweep,
+    temporary_of,
+    whole_digest,
+    write_json,
+)
 from evaluation.tasks import Task
 from evaluation.text_scores import TextScores, read_text_scores, write_text_scores
 
@@ -35,21 +43,26 @@ class Store:
     def claim(self) -> None:
         """Make the folder this owner's; raises InputError where another was faster."""
         label = self.folder / LABEL
-        temporary = self.folder / f".{LABEL}.{os.getpid()}.tmp"
+        temporary = temporary_of(label)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(temporary, {**self.more, **self.owner})
+            sweep(self.folder)
+            write_json(temporary, {**self.more, **self.owner}, sealed=True)
             _put(temporary, label)
         except FileExistsError:
             self._check_owner()
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written ({error.strerror})") from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def _check_owner(self) -> None:
         label = self.folder / LABEL
-        known = read_json(label)
+        try:
+            known = read_json(label)
+        except InputError:
+            known = None
         if not isinstance(known, dict):
             raise InputError(f"{label}: damaged; remove the folder to score anew")
         for key, value in self.owner.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import reduce
@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.columns import hints, nearest, some, there_is_no, with_known_names
 from evaluation.files import InputError
-from evaluation.records import COLUMNS, validate
+from evaluation.records import COLUMNS, read_frame, separator, validate
 
 LAST = "_last"
 """Column that a run's last step has until the table is whole."""
@@ -52,6 +53,8 @@ class ColumnMap:
     """Params and final tokens of runs whose rows do not say."""
     percent: bool = False
     """Whether accuracies are percentages."""
+    keep: bool = False
+    """Whether columns that observations do not know stay, as further features."""
 
 
 def count(text: str) -> float:
@@ -66,6 +69,27 @@ def count(text: str) -> float:
 def import_csv(path: Path, mapping: ColumnMap) -> pd.DataFrame:
     """A CSV file as observations; raises InputError, naming the column or row, where it cannot."""
     return _observations(_read(path), mapping, str(path))
+
+
+def read_mapped(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A table of observations whose columns have other names, .csv or .parquet.
+
+    `columns` maps ours to theirs; all other columns stay. In the place of a column's name one of
+    the words that the column may hold, such as bits/byte for loss_unit, stands for every row.
+    What is missing is filled in as ColumnMap says. Raises InputError as `import_csv` does.
+    """
+    if path.suffix == ".parquet":
+        cells = read_frame(path).map(lambda cell: "" if pd.isna(cell) else str(cell))
+    else:
+        cells = _read(path)
+    words = {column.name: column.values for column in COLUMNS if column.values}
+    values = {
+        ours: theirs
+        for ours, theirs in columns.items()
+        if theirs not in cells and theirs in words.get(ours, ())
+    }
+    named = {ours: theirs for ours, theirs in columns.items() if ours not in values}
+    return _observations(cells, ColumnMap(columns=named, values=values, keep=True), str(path))
 
 
 def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
@@ -102,13 +126,10 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-        marks = {mark: head.count(mark) for mark in (",", ";", "\t")}
         # The header is read as a row, so that a doubled column and a row too long are seen.
         cells = pd.read_csv(
             path,
-            sep=max(marks, key=lambda mark: marks[mark]),
+            sep=separator(path),
             header=None,
             dtype=str,
             keep_default_na=False,
@@ -124,7 +145,7 @@ def _read(path: Path) -> pd.DataFrame:
     if doubled := next((n for n in names if n and names.count(n) > 1), None):
         raise InputError(f"{path}: has the column {doubled!r} twice")
     cells.columns = pd.Index(names)
-    return cells.loc[:, [bool(name) for name in names]]
+    return with_known_names(cells.loc[:, [bool(name) for name in names]], _NAMES)
 
 
 def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
@@ -172,8 +193,8 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
         table = base
     if "run" not in table:
         raise InputError(
-            f"{source}: no column holds the runs' names; say which with --column run=NAME "
-            f"(there are {_some(cells.columns)})"
+            f"{source}: no column holds the runs' names; there are {some(cells.columns)}; "
+            f"{hints(['run'], cells.columns)}"
         )
     table = _complete(table.reset_index(drop=True), mapping, source)
     return validate(table.drop(columns=LAST, errors="ignore"), source)
@@ -182,7 +203,12 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
 def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
     for name in mapping.values:
         if name not in _NAMES:
-            raise InputError(f"{name!r}: no column of observations; there are {', '.join(_NAMES)}")
+            close = nearest(name, _NAMES, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(
+                f"{name!r}: no column of observations; {hint}there are {', '.join(_NAMES)}"
+            )
+    _check_ours(mapping, cells, source)
     base = pd.DataFrame(index=cells.index)
     # A name of the user's own is a further feature.
     for name in dict.fromkeys((*_NAMES, *mapping.columns)):
@@ -192,7 +218,26 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
             base[name] = mapping.values[name]
         elif name in cells:
             base[name] = cells[name]
+    if mapping.keep:
+        taken = {*base.columns, *mapping.columns.values()}
+        for name in cells.columns:
+            if name not in taken:
+                base[name] = cells[name]
     return base
+
+
+def _check_ours(mapping: ColumnMap, cells: pd.DataFrame, source: str) -> None:
+    """Refuse a name that is like one of observations that nothing gives, rather than a feature."""
+    given = {*mapping.columns, *mapping.values, *cells.columns}
+    for ours, theirs in mapping.columns.items():
+        if ours in _NAMES:
+            continue
+        absent = [column.name for column in COLUMNS if column.required and column.name not in given]
+        if close := nearest(ours, absent, 1):
+            raise InputError(
+                f"{source}: {ours}={theirs}: observations have no column {ours!r}; did you mean "
+                f"{close[0]}={theirs}? there are {', '.join(_NAMES)}"
+            )
 
 
 def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
@@ -236,7 +281,7 @@ def _order(table: pd.DataFrame, source: str) -> pd.Series:
     if doubled.any():
         run = table.loc[doubled, "run"].iloc[0]
         raise InputError(
-            f"{source}: run {run!r} has several rows and none says its step; map one with --column "
+            f"{source}: run {run!r} has several rows and none says its step; map one with --map "
             "step=NAME, or keep one row a run and task"
         )
     if "tokens" not in table:
@@ -279,12 +324,7 @@ def _number(value: object, name: str, row: int, source: str) -> float:
 
 def _cells(cells: pd.DataFrame, name: str, source: str) -> pd.Series:
     if name not in cells:
-        raise InputError(f"{source}: no column {name!r}; there are {_some(cells.columns)}")
+        raise InputError(f"{source}: {there_is_no(name, cells.columns)}")
     column = cells[name]
     # W&B and pandas write what was not measured as NaN.
     return column.where(column.str.strip().str.lower() != "nan", "")
-
-
-def _some(names: Sequence[str], most: int = 12) -> str:
-    more = len(names) - most
-    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")

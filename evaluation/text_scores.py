@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.choices import LABEL
 from evaluation.files import InputError, atomic_write
 
@@ -66,12 +67,18 @@ def write_text_scores(scores: TextScores, path: Path) -> None:
     label = {"text": scores.name, "bytes": scores.bytes, "digest": scores.digest}
     table = pa.table({"nats": scores.nats, "tokens": scores.tokens})
     table = table.replace_schema_metadata({LABEL: json.dumps(label)})
-    atomic_write(path, lambda temporary: pq.write_table(table, temporary))
+
+    def write(temporary: Path) -> None:
+        pq.write_table(table, temporary)
+        seal_parquet(temporary)
+
+    atomic_write(path, write)
 
 
 def read_text_scores(path: Path) -> TextScores:
     """Read what `write_text_scores` wrote; raises InputError where it did not."""
     try:
+        check_parquet(path)
         table = pq.read_table(path)
         label = json.loads((table.schema.metadata or {})[LABEL])
         columns = table.to_pydict()

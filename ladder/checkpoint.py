@@ -1,7 +1,8 @@
 """A run's checkpoints: whole or absent, the same for any number of ranks, safetensors only.
 
 `step-N/` is a Hugging Face model with its tokenizer, which loads anywhere; `step-N/optimizer/`
-holds the optimizer's tensors as every rank wrote its own, `step-N/training.json` whose they are.
+holds the optimizer's tensors as every rank wrote its own, `step-N/training.json` whose they are,
+`step-N/rows.json` what was measured before, `step-N/checksums.json` the digest of each file.
 Where there are multipliers, they are already in the model's weights; `step-N/multipliers/` holds
 them by themselves, and what they multiply is with the optimizer's tensors.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
@@ -31,10 +32,15 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from evaluation.checksums import (
+    digests,
+    files_of,
+    write_checksums,
+)
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
-from ladder.saved import MULTIPLIERS, checkpoints, step_of
+from ladder.saved import MULTIPLIERS, ROWS, TRAINING, VERSION, checkpoints, step_of
 from ladder.saved import latest_checkpoint as latest_checkpoint
 
 if TYPE_CHECKING:
@@ -43,7 +49,6 @@ if TYPE_CHECKING:
 OPTIMIZER = "optimizer"
 LATENT = "latent."
 """Before the names of weights without their multipliers among the optimizer's tensors."""
-TRAINING = "training.json"
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -90,10 +95,14 @@ class Saver:
         tokenizer: PreTrainedTokenizerFast,
         parallel: Parallel,
         background: bool = True,
-        newest: int = 1,
+        newest: int = 2,
         kept: frozenset[int] = frozenset(),
+        rows: Callable[[], Sequence[Mapping[str, Any]]] = lambda: (),
     ) -> None:
-        """`newest` checkpoints stay, and those of the steps `kept`."""
+        """`newest` checkpoints stay, and those of the steps `kept`.
+
+        `rows` are the observations of the run so far, which every checkpoint keeps too.
+        """
         self.folder = folder
         self.model = model
         self.optimizers = optimizers
@@ -101,6 +110,7 @@ class Saver:
         self.parallel = parallel
         self.newest = newest
         self.kept = kept
+        self.rows = rows
         self.pool = ThreadPoolExecutor(1) if background else None
         self.writing: Future[None] | None = None
         self.saved: int | None = None
@@ -137,10 +147,11 @@ class Saver:
             _optimizer_tensors(self.optimizers) | _latents(self.optimizers),
             _multipliers(self.optimizers),
         ]
+        rows = list(self.rows())
         if self.pool is None:
-            self._write(training, *held)
+            self._write(training, rows, *held)
             return
-        self.writing = self.pool.submit(self._write, training, *map(_copied, held))
+        self.writing = self.pool.submit(self._write, training, rows, *map(_copied, held))
 
     def wait(self) -> None:
         """Return once everything is on the disk; raises InputError where it could not be."""
@@ -151,14 +162,15 @@ class Saver:
     def _write(
         self,
         training: Training,
+        rows: Sequence[Mapping[str, Any]],
         weights: dict[str, Any],
         state: dict[str, Any],
         multipliers: dict[str, Any],
     ) -> None:
         temporary = self.folder / f".step-{training.step}.tmp"
         try:
-            self._write_whole(training, weights, state, multipliers, temporary)
-        except (OSError, dcp.CheckpointException, SafetensorError) as error:
+            self._write_whole(training, rows, weights, state, multipliers, temporary)
+        except (OSError, InputError, dcp.CheckpointException, SafetensorError) as error:
             if self.parallel.is_first:
                 shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
@@ -169,6 +181,7 @@ class Saver:
     def _write_whole(
         self,
         training: Training,
+        rows: Sequence[Mapping[str, Any]],
         weights: dict[str, Any],
         state: dict[str, Any],
         multipliers: dict[str, Any],
@@ -191,7 +204,13 @@ class Saver:
                 shutil.rmtree(left / "sharded", ignore_errors=True)
             self.model.config.save_pretrained(temporary)
             self.tokenizer.save_pretrained(temporary)
-            write_json(temporary / TRAINING, {"version": 1, **asdict(training)})
+            document = {"version": VERSION, **asdict(training)}
+            write_json(temporary / TRAINING, document, sealed=True, atomic=False)
+            write_json(temporary / ROWS, list(rows), atomic=False)
+        self._barrier()
+        told = self._digests(temporary)
+        if self.parallel.is_first:
+            write_checksums(temporary, told)
             for file in temporary.rglob("*"):
                 if file.is_file():
                     sync_file(file)
@@ -218,6 +237,16 @@ class Saver:
         )
         dcp.save(state, storage_writer=writer, process_group=self.group)
 
+    def _digests(self, folder: Path) -> dict[str, Any]:
+        """Of every file; ranks share the work, since a big model's takes as long as writing it."""
+        rank, world = self.parallel.rank, self.parallel.world
+        own = digests(folder, files_of(folder)[rank::world])
+        if self.group is None:
+            return own
+        parts: list[Any] = [None] * world
+        distributed.all_gather_object(parts, own, group=self.group)
+        return {name: told for part in parts for name, told in part.items()}
+
     def _barrier(self) -> None:
         if self.group is not None:
             distributed.barrier(self.group)
@@ -241,7 +270,7 @@ def load_checkpoint(
         if multipliers:
             dcp.load(multipliers, storage_reader=HuggingFaceStorageReader(str(path / MULTIPLIERS)))
     except DAMAGE as error:
-        raise InputError(_damaged(path, error)) from error
+        raise InputError(_damaged(path, type(error).__name__)) from error
     set_model_state_dict(model, weights)
     for part, known in zip(optimizers.parts, _by_part(state), strict=True):
         flat = get_optimizer_state_dict(optimizers.names, part, options=FLAT)
@@ -254,7 +283,7 @@ def _read_training(path: Path, run: Mapping[str, Any]) -> Training:
         found = read_json(path / TRAINING)
         training = Training(int(found["step"]), int(found["skipped"]), dict(found["run"]))
     except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError(_damaged(path, error)) from None
+        raise InputError(_damaged(path, type(error).__name__)) from None
     other = [
         f"{key} is {training.run.get(key)!r}, not {value!r}"
         for key, value in run.items()
@@ -266,8 +295,8 @@ def _read_training(path: Path, run: Mapping[str, Any]) -> Training:
     return training
 
 
-def _damaged(path: Path, error: Exception) -> str:
-    return f"{path}: damaged ({type(error).__name__}); remove it to train this run again"
+def _damaged(path: Path, why: str) -> str:
+    return f"{path}: damaged ({why}); remove it to train this run again from what is left"
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-import inspect
 import io
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from evaluation.files import InputError
 from ladder.commands import COMMANDS
+from ladder.usage import overview, page
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         if not given or given[0] in ("-h", "--help"):
-            print(_overview(), flush=True)
+            print(overview(COMMANDS), flush=True)
             return 0
         if given[0] == "--version":
             from ladder import __version__
@@ -49,14 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _dispatch(given: list[str]) -> int:
-    import tyro
-
     verb, rest = given[0], given[1:]
     if verb not in COMMANDS:
         near = difflib.get_close_matches(verb, COMMANDS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
         raise InputError(f"{verb!r}: no such command; {hint}")
     command = COMMANDS[verb]
+    if {"-h", "--help"} & set(rest):
+        print(page(verb, command), flush=True)
+        return 0
+    import tyro
 
     @functools.wraps(command)
     def parsed(*values: Any, **named: Any) -> Callable[[], None]:
@@ -70,7 +72,10 @@ def _dispatch(given: list[str]) -> int:
         if stop.code:
             raise InputError(f"{_boxed(said.getvalue())}; see `ladder {verb} --help`") from None
         return 0
-    call()
+    from ladder.progress import telling
+
+    with telling():
+        call()
     return 0
 
 
@@ -87,20 +92,6 @@ def _boxed(text: str) -> str:
     nearest = [p.split()[3] for p in others if p.startswith("Perhaps you meant: ")]
     hint = f"; did you mean {'--' + nearest[0]}?" if nearest else ""
     return first.rstrip(".") + hint
-
-
-def _overview() -> str:
-    lines = [
-        "Train a ladder of small language models, predict a big one's scores, audit the error.",
-        "",
-        "usage: ladder COMMAND ...",
-        "",
-    ]
-    for name, command in COMMANDS.items():
-        summary = (inspect.getdoc(command) or "").splitlines()[0]
-        lines.append(f"  {name:<10} {summary}")
-    lines += ["", "`ladder COMMAND --help` says more; `ladder run quickstart` shows all of it."]
-    return "\n".join(lines)
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
-import re
 from collections.abc import Callable, Mapping
 
-import tyro
+from ladder.usage import options
 
 CONFIGS = ("run", "plan", "train")
 """Verbs whose first argument is a config, which may be a shipped one."""
@@ -39,12 +36,12 @@ def script(
     shell: str, commands: Mapping[str, Callable[..., None]], configs: tuple[str, ...]
 ) -> str:
     """The completion script of a shell: bash, zsh or fish."""
-    options = {verb: _options(command) for verb, command in commands.items()}
+    own = {verb: _options(command) for verb, command in commands.items()}
     if shell == "fish":
-        return _fish(commands, options, configs)
-    cases = "\n".join(f'    {verb}) words="{" ".join(own)}" ;;' for verb, own in options.items())
+        return _fish(commands, own, configs)
+    cases = "\n".join(f'    {verb}) words="{" ".join(words)}" ;;' for verb, words in own.items())
     text = BASH.format(
-        verbs=" ".join(options),
+        verbs=" ".join(own),
         cases=cases,
         config_verbs="|".join(CONFIGS),
         configs=" ".join(configs),
@@ -54,7 +51,7 @@ def script(
 
 def _fish(
     commands: Mapping[str, Callable[..., None]],
-    options: Mapping[str, list[str]],
+    own: Mapping[str, list[str]],
     configs: tuple[str, ...],
 ) -> str:
     lines = []
@@ -63,7 +60,7 @@ def _fish(
         lines.append(f"complete -c ladder -f -n __fish_use_subcommand -a {verb} -d '{about}'")
         seen = f"-n '__fish_seen_subcommand_from {verb}'"
         lines += [
-            f"complete -c ladder {seen} -l {option.removeprefix('--')}" for option in options[verb]
+            f"complete -c ladder {seen} -l {option.removeprefix('--')}" for option in own[verb]
         ]
         if verb in CONFIGS:
             lines.append(f"complete -c ladder {seen} -a '{' '.join(configs)}'")
@@ -71,8 +68,6 @@ def _fish(
 
 
 def _options(command: Callable[..., None]) -> list[str]:
-    """The long options of a verb, as its help lists them."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        tyro.cli(command, args=["--help"])
-    return sorted(set(re.findall(r"^\W{2}(?:-\w, )?(--[\w-]+)", said.getvalue(), re.MULTILINE)))
+    """The long options of a verb."""
+    named = [option.name for option in options(command) if not option.positional]
+    return sorted([*named, "--help"])

@@ -23,6 +23,7 @@ from ladder.section import Section
 from ladder.shapes import Shape
 from ladder.step import LossModel, optimizer_step
 from ladder.train import run_seed
+from predict.watch import each
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,7 +125,7 @@ def check_coordinates(
     """
     measured = []
     with joined(config.execution) as parallel:
-        for shape in shapes.values():
+        for shape in each(list(shapes.values()), "widths"):
             found = [
                 _measured(config, shape, corpus, steps, sequences, seed, parallel)
                 for seed in range(config.seed, config.seed + seeds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -85,6 +87,13 @@ def analyse_runs(
 
     `figures` and `full` are the report's, see ladder.report.
     """
+    with runs.tables():
+        return _analyse_runs(config, plan, runs, figures, full)
+
+
+def _analyse_runs(
+    config: Experiment, plan: Plan, runs: RunsFolder, figures: Path | None, full: bool
+) -> Result:
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     model, known = TwoStage(config.predict.method), _known(config, runs)
@@ -94,7 +103,7 @@ def analyse_runs(
     _write(result, observations, origin, runs, figures or runs.figures, full)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
-    write_json(runs.predictions, {**document, "made_from": runs.digests(plan)})
+    write_json(runs.predictions, {**document, "made_from": runs.digests(plan)}, sealed=True)
     return result
 
 
@@ -110,6 +119,13 @@ def analyse_recipes(
     A ladder of each recipe is fitted by itself, then all are compared. `figures`, with a folder
     for each recipe in it, and `full` are the reports'. InputError where no recipe can be fitted.
     """
+    with runs.tables():
+        return _analyse_recipes(config, plan, runs, figures, full)
+
+
+def _analyse_recipes(
+    config: Experiment, plan: Plan, runs: RunsFolder, figures: Path | None, full: bool
+) -> RecipesResult:
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     known = _known(config, runs)
@@ -137,7 +153,7 @@ def analyse_recipes(
     found = RecipesResult(results, comparison, left_out)
     write_text(runs.audit, found.audit().to_csv(index=False))
     write_recipes_report(found, f"task-ladder: {config.name}", runs.report)
-    write_json(runs.predictions, {**found.document(), "made_from": runs.digests(plan)})
+    write_json(runs.predictions, {**found.document(), "made_from": runs.digests(plan)}, sealed=True)
     return found
 
 
@@ -214,7 +230,22 @@ def train(
     check(config, plan, workers)
     wanted = plan.matching(rungs) if rungs else list(plan.runs)
     runs.prepare(config)
-    pending = [rung for rung in wanted if not runs.rung(rung.name).finished]
+    first = os.environ.get("RANK", "0") == "0"
+    # Slurm's jobs, each for a rung, share the folder; a rung has a lock of its own too.
+    with runs.lock(shared=bool(rungs)) if first else nullcontext():
+        return _train(config, plan, runs, wanted, workers, watch, engine)
+
+
+def _train(
+    config: Experiment,
+    plan: Plan,
+    runs: RunsFolder,
+    wanted: Sequence[Rung],
+    workers: int | None,
+    watch: Callable[[RunsFolder, Plan], None] | None,
+    engine: Literal["local", "here"],
+) -> Trained:
+    pending = [rung for rung in wanted if not runs.rung(rung.name).complete]
     # A rung that was named needs its trunk too, where that has not come so far.
     trunks = [rung.trunk for rung in pending if rung.trunk and not runs.has_trunk(rung)]
     pending = list(dict.fromkeys([*trunks, *pending]))

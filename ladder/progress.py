@@ -20,6 +20,9 @@ Watch = Callable[["RunsFolder", "Plan"], None]
 
 Item = TypeVar("Item")
 
+PATIENCE = 1.0
+"""Seconds that a loop takes before it gets a bar, so that short ones do not flash."""
+
 LINE_SECONDS = 30.0
 """Seconds between two lines on a long task, where there is no terminal."""
 
@@ -36,6 +39,48 @@ def steps(label: str) -> Callable[[Sequence[Item]], Iterable[Item]]:
         return track(items, label, console=Console(stderr=True), transient=True)
 
     return watch
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Within this, loops of `predict.watch.each` have a bar on a terminal, elsewhere nothing."""
+    if not (sys.stderr.isatty() and is_first_rank()):
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from predict.watch import listening
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TimeRemainingColumn(),
+    )
+    bars = Progress(*columns, console=Console(stderr=True), transient=True)
+
+    @contextmanager
+    def bar(name: str, count: int) -> Iterator[Callable[[int], None]]:
+        shown, start = bars.add_task(name, total=count), time.monotonic()
+
+        def tell(done: int) -> None:
+            bars.update(shown, completed=done)
+            if not bars.live.is_started and time.monotonic() - start > PATIENCE:
+                bars.start()
+
+        try:
+            yield tell
+        finally:
+            bars.remove_task(shown)
+            bars.stop()
+
+    try:
+        with listening(bar):
+            yield
+    finally:
+        # Before an error is told: a loop that it ended is closed later.
+        bars.stop()
 
 
 @contextmanager

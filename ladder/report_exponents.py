@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 from ladder.grid_exponents import NAMES, CorpusPoint, GridExponents, ratio
 from ladder.report_context import Context
@@ -19,9 +21,10 @@ from predict.numbers import human
 from predict.slices import MeanExponent, Slice
 from predict.surrogate_methods import TwoVariable
 
-PAPER = {"alpha_D": (1.028, 0.129, "5 to 10"), "beta_N": (0.749, 0.014, "50 to 100")}
-"""Mean exponents, their spread, and the MSE of an exponential over a power law's, on a walk over an
-Erdos-Renyi graph of 8,000 nodes and 50,000 edges: arXiv 2601.10684, as digests of it report."""
+PAPER = {"alpha_D": (1.028, 0.129, (5, 10)), "beta_N": (0.749, 0.014, (50, 100))}
+"""Mean exponents, their spread, and from where to where the MSE of an exponential over a power
+law's goes, on a walk over an Erdos-Renyi graph of 8,000 nodes and 50,000 edges: arXiv 2601.10684,
+as digests of it report."""
 
 LAWS = {"alpha_D": "L(N) at a fixed D", "beta_N": "L(D) at a fixed N"}
 BETTER = {"undecided": "?"}
@@ -52,10 +55,16 @@ def scaling_exponents(context: Context) -> Section | None:
         f"Laws of one variable, the other held, and of both, fitted to {found.task} of "
         f"{plural(found.points, 'point')} of N and D, {found.seeds} of seeds. `ladder exponents` "
         "on the observations has more.",
-        " ".join(_who_won(known, found)),
+        *_who_won(known, found),
     )
     tables = (_means(means),) if means else ()
-    return Section(title, text, (), tables, tuple(map(_beside_paper, means)), parts)
+    every = found.slices.slices if found.slices else ()
+    beside = tuple(
+        line
+        for mean in means
+        for line in _beside_paper(mean, [s for s in every if s.exponent_name == mean.name])
+    )
+    return Section(title, text, (), tables, beside, parts)
 
 
 def _who_won(known: GridExponents, found: Exponents) -> list[str]:
@@ -95,25 +104,47 @@ def _winner(mean: MeanExponent) -> str:
         held = mean.held_out_ratio
         better = "power law's" if held > 1 else "exponential's"
         by = ratio(max(held, 1 / held))
-        text += f" On the last point, held out, the {better} squared error is {by} times less."
+        text += f" On the last point, held out, the {better} squared error is {by} times less"
+        low, high = mean.held_out_lower, mean.held_out_upper
+        if low is None or high is None:
+            text += "."
+        elif low <= 1 <= high:
+            text += f", no clear lead: 95% of the ratio {ratio(low)} to {ratio(high)}."
+        else:
+            ends = (low, high) if held > 1 else (1 / high, 1 / low)
+            text += f" (95% {ratio(ends[0])} to {ratio(ends[1])})."
     return text
 
 
-def _beside_paper(mean: MeanExponent) -> str:
-    """How far a mean exponent is from the paper's, in the spreads of both."""
-    value, spread, _ = PAPER[mean.name]
+def _beside_paper(mean: MeanExponent, slices: Sequence[Slice]) -> tuple[str, str]:
+    """How far a mean exponent and its law's lead are from the paper's, and how firm they are."""
+    value, spread, (least, most) = PAPER[mean.name]
     both = math.hypot(spread, mean.sd or 0.0)
     off = mean.mean - value
-    return (
-        f"{mean.name}: {off:+.3f} from the paper's {value} +- {spread}, {abs(off) / both:.1f} "
-        "times both spreads together"
+    held = sum(
+        (s.fit.exponent.lower or 0.0) <= value <= (s.fit.exponent.upper or math.inf) for s in slices
     )
+    line = (
+        f"{mean.name}: {off:+.3f} from the paper's {value} +- {spread}, {abs(off) / both:.1f} "
+        f"times both spreads together; the 95% of {held} of {plural(len(slices), 'slice')} holds "
+        "the paper's"
+    )
+    bounded = [s for s in slices if s.fit.forms["power"].certified]
+    if moved := [s.fit.window_spread for s in bounded if s.fit.window_spread]:
+        middle = float(np.median([high - low for low, high in moved]))
+        line += f"; dropping points at the ends moves a slice's by {middle:.2f} (median)"
+    low, high = mean.mse_ratio_lower, mean.mse_ratio_upper
+    if low is None or high is None:
+        low = high = mean.mse_ratio
+    where = "above" if low > most else "below" if high < least else "not apart from"
+    lead = f"{LAWS[mean.name]}: the MSE ratio {ratio(mean.mse_ratio)} is {where} the paper's"
+    return line, f"{lead} {least} to {most}"
 
 
 def _means(means: tuple[MeanExponent, ...]) -> Table:
     rows = []
     for mean in means:
-        value, spread, times = PAPER[mean.name]
+        value, spread, (least, most) = PAPER[mean.name]
         ends = _span(mean.mse_ratio_lower, mean.mse_ratio_upper, ratio)
         rows.append(
             (
@@ -130,7 +161,7 @@ def _means(means: tuple[MeanExponent, ...]) -> Table:
                 Cell(ratio(mean.mse_ratio), mean.mse_ratio),
                 ends,
                 f"{value} +- {spread}",
-                times,
+                f"{least} to {most}",
             )
         )
     columns = ("exponent", "mean", "SD", "debiased", "no floor", "slices", "MSE ratio", "95%")

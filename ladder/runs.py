@@ -14,7 +14,6 @@ import math
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -24,19 +23,31 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.files import InputError, read_json, write_json, write_text
+from evaluation.checksums import check_text, sealed_text
+from evaluation.files import (
+    InputError,
+    read_json,
+    sweep,
+    temporary_of,
+    write_json,
+    write_text,
+)
 from evaluation.records import read_observations
 from evaluation.store import Store
-from evaluation.tasks import read_task, write_task
 from ladder.config import Experiment, differences, dump_config, load_config
 from ladder.corpora import open_corpus
+from ladder.kept_tasks import KeptTasks
+from ladder.locks import LOCK_WAIT, hold, is_held
 from ladder.plan import Plan, Rung
 
 STATES = ("running", "failed", "finished")
 """States that a manifest may name."""
 
-LOCK_WAIT = 10.0
-"""Seconds to wait for a killed run's worker to let go of a rung."""
+LOCK = ".lock"
+"""File of a rung that whoever trains it holds, and of a runs folder that a command holds."""
+
+TABLES_WAIT = 60.0
+"""Seconds to wait while another command writes a runs folder's tables."""
 
 
 @dataclass(frozen=True)
@@ -95,24 +106,27 @@ class RungFolder:
 
     @contextmanager
     def lock(self, wait: float = LOCK_WAIT) -> Iterator[None]:
-        """Hold the rung against other processes; raises InputError where one keeps it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a") as handle:
-            deadline = time.monotonic() + wait
-            while not _try_lock(handle.fileno()):
-                if time.monotonic() > deadline:
-                    raise InputError(f"{self.path}: another process trains this rung; wait for it")
-                time.sleep(0.1)
+        """Hold the rung against other processes; raises InputError naming one that keeps it."""
+        with hold(self.path / LOCK, "trains this rung", wait):
+            sweep(self.path)
             yield
 
     def is_locked(self) -> bool:
         """Whether a process trains the rung now."""
-        path = self.path / ".lock"
-        if not path.is_file():
-            return False
-        # Some network file systems lock only what is open for writing.
-        with path.open("r+") as handle:
-            return not _try_lock(handle.fileno())
+        return is_held(self.path / LOCK)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the rung has finished and its scores can be read; they are made again if not."""
+        return self.finished and not self.scores_problem()
+
+    def scores_problem(self) -> str:
+        """Why the scores cannot be read; empty where they can."""
+        try:
+            read_observations(self.scores)
+        except InputError as error:
+            return str(error)
+        return ""
 
     def write_manifest(self, rung: Rung, state: str, **more: Any) -> None:
         """Write what was run: rung, seed, state, and all versions and machines that had a hand."""
@@ -133,13 +147,17 @@ class RungFolder:
             "machines": machines,
             **more,
         }
-        write_json(self.manifest, document)
+        write_json(self.manifest, document, sealed=True)
 
     def write_progress(self, progress: Progress) -> None:
-        """Say where the rung is; the last word counts, so it is not synced."""
-        temporary = self.progress.with_suffix(".tmp")
-        temporary.write_text(json.dumps(asdict(progress)))
-        temporary.replace(self.progress)
+        """Say where the rung is; the last word counts, so it is not synced.
+
+        A disk without room for it is no reason to stop: what counts is saved by others.
+        """
+        temporary = temporary_of(self.progress)
+        with suppress(OSError):
+            temporary.write_text(json.dumps(asdict(progress)))
+            temporary.replace(self.progress)
 
     def status(self, rung: Rung) -> RungStatus:
         """The rung's state, read from its files."""
@@ -175,7 +193,7 @@ class RungFolder:
             manifest = None
         if not isinstance(manifest, dict) or manifest.get("state") not in STATES:
             raise InputError(
-                f"{self.manifest}: damaged; remove {self.path} to train this run again"
+                f"{self.manifest}: damaged; remove it, and the run goes on from its last checkpoint"
             )
         return manifest
 
@@ -201,7 +219,6 @@ class RunsFolder:
         self.path = path
         self.config = path / "config.yaml"
         self.tasks = path / "tasks"
-        self.task_index = self.tasks / "index.json"
         self.corpus = path / "corpus"
         self.observations = path / "observations.parquet"
         self.predictions = path / "predictions.json"
@@ -218,9 +235,27 @@ class RunsFolder:
     @property
     def task_files(self) -> list[Path]:
         """The tasks that rungs are scored on as they train."""
-        if not self.task_index.is_file():
-            return sorted(self.tasks.glob("*.jsonl"))
-        return [self.tasks / f"{name}.jsonl" for name in read_json(self.task_index)]
+        return KeptTasks(self.tasks).files
+
+    def check_tasks(self) -> None:
+        """Raise InputError for a task that is not what was written when the folder was made."""
+        KeptTasks(self.tasks).check()
+
+    @contextmanager
+    def lock(self, shared: bool = False) -> Iterator[None]:
+        """Hold the folder for a command that trains all of it, or `shared` for one of some rungs.
+
+        Raises InputError naming who holds it, unless both share it: then each rung has its lock.
+        """
+        with hold(self.path / LOCK, "trains this ladder", shared=shared):
+            sweep(self.path)
+            yield
+
+    @contextmanager
+    def tables(self) -> Iterator[None]:
+        """Hold the tables that follow from all rungs, while they are written anew."""
+        with hold(self.path / ".tables.lock", "writes its tables", TABLES_WAIT, patient=True):
+            yield
 
     def rung(self, name: str) -> RungFolder:
         """The folder of one rung."""
@@ -249,35 +284,39 @@ class RunsFolder:
                     f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
                     "give another folder with --runs, or remove this one"
                 )
-            if dump_config(config) != self.config.read_text(encoding="utf-8"):
-                write_text(self.config, dump_config(config))
+            KeptTasks(self.tasks).mend(open_corpus(config.corpus, self.corpus).tasks)
+            if dump_config(config) != check_text(self.config):
+                write_text(self.config, sealed_text(dump_config(config)))
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
             raise InputError(
-                f"{self.path}: is not empty and holds no config.yaml; give another --runs"
+                f"{self.path}: is not empty and holds no config.yaml; give another --runs, or "
+                f"copy the config.yaml of one of its rungs there"
             )
         else:
-            tasks = open_corpus(config.corpus, self.corpus).tasks()
-            try:
-                self.tasks.mkdir(parents=True, exist_ok=True)
-            except (FileExistsError, NotADirectoryError, PermissionError) as error:
-                reason = error.strerror or error
-                raise InputError(
-                    f"{self.path}: cannot be made ({reason}); give another --runs"
-                ) from error
-            for task in tasks:
-                write_task(task, self.tasks)
-            write_json(self.task_index, [task.name for task in tasks])
-            write_text(self.config, dump_config(config))
-        for path in self.task_files:
-            read_task(path)
+            KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())
+            write_text(self.config, sealed_text(dump_config(config)))
+        self.check_tasks()
 
     def load_config(self) -> Experiment:
-        """The config that the folder was made from."""
+        """The config that the folder was made from; InputError where it is not what was written."""
         if not self.config.is_file():
             raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
-        return load_config(str(self.config))
+        try:
+            # A ladder that kept its tasks' digests gave the config one too.
+            check_text(self.config, KeptTasks(self.tasks).has_digests)
+            return load_config(str(self.config))
+        except InputError as error:
+            raise InputError(f"{error}; {self._mended_by()}") from None
+
+    def _mended_by(self) -> str:
+        """Where the config can be had again: each rung has one, and the first is as good."""
+        for path in sorted(self.path.glob(f"*/{self.config.name}")):
+            with suppress(InputError, OSError):
+                check_text(path, must=True)
+                return f"mend it by: cp '{path}' '{self.config}'"
+        return f"no rung holds another: bring it back, or remove {self.path} to start anew"
 
     def statuses(self, plan: Plan) -> list[RungStatus]:
         """The state of every run."""
@@ -288,7 +327,10 @@ class RunsFolder:
         folders = [self.rung(rung.name) for rung in plan.runs]
         lost = [f.scores for f in folders if f.finished and not f.scores.is_file()]
         if lost:
-            raise InputError(f"{lost[0]}: is gone; remove {lost[0].parent} to train this run again")
+            raise InputError(f"{lost[0]}: is gone; `ladder train` scores that run again")
+        for folder in folders:
+            if folder.finished and (problem := folder.scores_problem()):
+                raise InputError(f"{problem}; `ladder train` scores that run again")
         parts = [read_observations(f.scores) for f in folders if f.finished]
         if not parts:
             raise InputError(f"{self.path}: no run has finished; `ladder train` goes on")
@@ -321,16 +363,6 @@ class RunsFolder:
         }
         told |= {path: "there" for path in reports if path.is_file()}
         return {str(path.relative_to(self.path)): digest for path, digest in told.items()}
-
-
-def _try_lock(descriptor: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _version(package: str) -> str:

@@ -8,6 +8,15 @@ from pathlib import Path
 MULTIPLIERS = "multipliers"
 """Folder of a checkpoint that holds its learnable multipliers by themselves."""
 
+TRAINING = "training.json"
+"""File of a checkpoint that says whose it is."""
+
+ROWS = "rows.json"
+"""File of a checkpoint that holds the run's observations so far."""
+
+VERSION = 2
+"""Of that file; checkpoints of version 1 have no checksums."""
+
 
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""

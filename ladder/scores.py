@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evaluation.encoding import EncodedTask
-from evaluation.files import InputError
+from evaluation.files import InputError, read_json
 from evaluation.ranks import ONE, Ranks
 from evaluation.records import read_observations, write_observations
 from ladder import stopping
@@ -18,6 +19,7 @@ from ladder.corpora import Corpus
 from ladder.parallel import Parallel
 from ladder.plan import Rung
 from ladder.runs import RungFolder
+from ladder.saved import ROWS
 from ladder.score import score_rung
 
 if TYPE_CHECKING:
@@ -60,12 +62,17 @@ class Scores:
         self.tasks = tasks
         self.parallel = parallel
         self.steps = evaluation_steps(rung, config.evaluation.at)
-        self.rows = _rows_until(folder.scores, start)
-        lost = [step for step in self.steps if step < start and self.lack(step)]
-        if lost:
-            raise InputError(
-                f"{folder.scores}: lacks step {lost[0]}; remove {folder.path} to train it again"
-            )
+        # The table of the run has the rows of the step itself too, if it came so far.
+        kept = folder.checkpoints / f"step-{start}" / ROWS
+        for path in (folder.scores, kept):
+            self.rows = _rows_until(path, start)
+            lost = [step for step in self.steps if step < start and self.lack(step)]
+            if not lost:
+                return
+        raise InputError(
+            f"{folder.scores}: lacks step {lost[0]}; remove {folder.checkpoints} to train this run "
+            "again"
+        )
 
     def due(self, step: int) -> bool:
         """Whether the run is scored after this step."""
@@ -102,7 +109,13 @@ class Scores:
 def _rows_until(scores: Path, step: int) -> list[dict[str, Any]]:
     if step == 0 or not scores.is_file():
         return []
-    table = read_observations(scores)
+    if scores.name == ROWS:
+        return list(read_json(scores))
+    try:
+        table = read_observations(scores)
+    except InputError as error:
+        print(f"{error}; made again from the checkpoint", file=sys.stderr)
+        return []
     # A kill between the scores' and the checkpoint's write leaves rows that are made again.
     rows = table[table["step"] <= step].to_dict("records")
     return [{str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows]

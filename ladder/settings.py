@@ -282,8 +282,9 @@ class Checkpoints(Section):
 
     every: int = Field(200, ge=1)
     """Steps between checkpoints; one more is saved wherever the run is scored."""
-    keep: int = Field(1, ge=1)
-    """Newest checkpoints that stay."""
+    keep: int = Field(2, ge=1)
+    """Newest checkpoints that stay; where one turns out damaged, the run goes on from the one
+    before. With 1, which takes half the disk, it then starts anew."""
     keep_at: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     """Shares of the run after which a checkpoint is saved that stays."""
     background: bool = True

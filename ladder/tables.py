@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from evaluation.files import InputError, atomic_write, write_json
+from ladder.layout import show as show
+from ladder.layout import width_of, wrapped
 
 if TYPE_CHECKING:
     from predict.audit import Audit
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
     from predict.noise import TaskNoise
     from predict.task_fit import Prediction, Target
     from predict.two_stage import TwoStage
+
+
+NEAR_CEILING = 0.9
+"""Accuracy from which a ceiling of 100% may be too high: benchmarks have wrong labels."""
 
 
 def check_out(
@@ -57,21 +60,14 @@ def emit(
         sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
 
 
-def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table on standard output; the first column is text, the others are numbers."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
-    for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(str(cell) for cell in row))
-    # As wide as the table needs: a narrow terminal breaks lines rather than lose digits.
-    width = Console(width=10_000).measure(table).maximum
-    Console(width=width, highlight=False, markup=False).print(table)
+def say(line: str) -> None:
+    """Print a line on standard output, broken between words where the screen ends."""
+    print(wrapped(line, width_of()))
 
 
 def note(line: str) -> None:
-    """Print one line on standard error."""
-    print(line, file=sys.stderr)
+    """Print one line on standard error; a terminal breaks it between words."""
+    print(wrapped(line, width_of(sys.stderr)) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
 def points(share: float | None, signed: bool = False) -> str:
@@ -94,24 +90,49 @@ def warn(model: TwoStage, targets: Sequence[Target]) -> None:
     """Say on standard error what a reader of the fits must know."""
     from predict.audit import smaller_than_ladder
 
-    bounds: dict[str, list[str]] = {}
     for task, fitted in model.fits_.items():
         for step, law_fit in fitted.steps():
             if not law_fit.certified:
                 note(f"warning: {task}, {step}: {law_fit.doubt}")
-            for parameter in law_fit.at_bound:
-                bounds.setdefault(f"{step}, {parameter}", []).append(task)
     if model.unfinished_:
         note(f"warning: no final row, so not fitted: {_some(model.unfinished_)}")
     for line in smaller_than_ladder(model, targets):
         note(f"warning: {line}")
-    for parameter, tasks in bounds.items():
-        note(f"note: {parameter} is at a bound: {_some(tasks)}")
+    for what, tasks in _bounds(model, targets).items():
+        note(f"note: {what}: {_some(tasks)}")
     reasons: dict[str, list[str]] = {}
     for task, why in model.left_out_.items():
         reasons.setdefault(why, []).append(task)
     for why, tasks in reasons.items():
         note(f"left out, {why}: {_some(tasks)}")
+
+
+def _bounds(model: TwoStage, targets: Sequence[Target]) -> dict[str, list[str]]:
+    """Tasks by what a parameter at a bound means for their predictions, where it means anything.
+
+    A ceiling of 100% says that the ladder does not show one, which is usual and far from what is
+    predicted, unless that is high. `TwoStage.report` tells of every bound of every chain.
+    """
+    from predict.laws import LAWS
+
+    found: dict[str, list[str]] = {}
+    for task, fitted in model.fits_.items():
+        own = fitted.chains[0]
+        fits = [("step 1", own.step1)] + ([("step 2", own.step2)] if own.step2 else [])
+        highest = max((v for t in targets for v in fitted.chain_values(t).values()), default=0)
+        for step, law_fit in fits:
+            meanings = {p.name: p.meaning for p in LAWS[law_fit.law].parameters}
+            for name in law_fit.at_bound:
+                ceiling = step == "step 2" and meanings[name].startswith("ceiling")
+                if ceiling and highest < NEAR_CEILING:
+                    continue
+                what = f"{step}, {name} ({meanings[name]}) is at a bound"
+                if ceiling:
+                    what = "near 100%, where the ladder shows no ceiling, so none is assumed"
+                elif name == "E":
+                    what = "step 1 finds no irreducible loss, so the loss falls on with scale"
+                found.setdefault(what, []).append(task)
+    return found
 
 
 def span(lower: float | None, upper: float | None) -> str:
@@ -159,19 +180,21 @@ def show_scores(model: str, rows: Sequence[Mapping[str, Any]]) -> None:
             )
             for row in rows
         ],
+        keys=2 if several else 1,
     )
 
 
 def show_tasks(suites: Mapping[str, Sequence[str]], forms: Mapping[str, Sequence[str]]) -> None:
     """Print suites, and the forms of every kind of task that was fetched."""
     for suite, members in suites.items():
-        print(f"{suite}: {', '.join(members)}")
+        say(f"{suite}: {', '.join(members)}")
     if not forms:
-        print("the OLMES requests are not here yet; `ladder tasks fetch` brings them")
+        say("the OLMES requests are not here yet; `ladder tasks fetch` brings them")
         return
-    print("\nOLMES tasks, such as arc_easy_test_rc_5shot, and patterns, such as 'arc_*_rc_5shot':")
+    print()
+    say("OLMES tasks, such as arc_easy_test_rc_5shot, and patterns, such as 'arc_*_rc_5shot':")
     for kind, own in forms.items():
-        print(f"  {kind}: {' '.join(own)}")
+        say(f"  {kind}: {' '.join(own)}")
 
 
 def show_audit(audited: Audit, method: str) -> None:
@@ -186,12 +209,12 @@ def show_audit(audited: Audit, method: str) -> None:
             "actual",
             "error",
             "relative",
+            "status",
             "step 1",
             "step 2",
             "top rung",
             "loss predicted",
             "loss actual",
-            "status",
         ),
         [
             (
@@ -202,23 +225,25 @@ def show_audit(audited: Audit, method: str) -> None:
                 points(row.actual),
                 points(row.error, signed=True),
                 "" if row.relative_error is None else f"{row.relative_error:+.1%}",
+                row.prediction.status,
                 points(row.step1_error, signed=True),
                 points(row.step2_error, signed=True),
                 points(row.top_rung),
                 f"{row.prediction.loss_predicted:.4f}",
                 f"{row.loss_actual:.4f}",
-                row.prediction.status,
             )
             for row in audited.rows
         ],
+        keys=2,
+        breaks=("step 1",),
     )
     for line in why([row.prediction for row in audited.rows]):
-        print(line)
+        say(line)
     for pooled in audited.pooled:
         if pooled.mean_abs_error is None or pooled.mean_abs_relative_error is None:
             continue
         share = "" if pooled.step1_share is None else f", step 1 owns {pooled.step1_share:.0%}"
-        print(
+        say(
             f"{pooled.target}: mean absolute error {points(pooled.mean_abs_error)} points "
             f"({pooled.mean_abs_relative_error:.1%} relative){share}; "
             f"{pooled.inside80} of {pooled.with_interval} inside 80%, {pooled.inside95} inside 95%"
@@ -254,6 +279,7 @@ def show_curve(curve: Curve) -> None:
             )
             for p in curve.points
         ],
+        keys=3,
     )
     for line in curve.left_out:
         note(f"left out: {line}")
@@ -280,7 +306,7 @@ def show_backtest(result: Backtest) -> None:
             (
                 s.method,
                 f"{100 * s.mean_abs_error:.2f}",
-                f"{100 * s.standard_error:.2f}",
+                "" if s.standard_error != s.standard_error else f"{100 * s.standard_error:.2f}",
                 f"{s.loss_error:.1%}",
                 f"{s.coverage80:.2f}",
                 f"{s.coverage95:.2f}",
@@ -305,14 +331,14 @@ def show_backtest(result: Backtest) -> None:
     )
     for c in result.comparisons:
         clear = "more than" if c.clear else "no more than"
-        print(
+        say(
             f"{c.method} against {c.against}: {100 * c.difference:+.2f} points, {clear} the paired "
             f"standard error of {100 * c.standard_error:.2f}"
         )
     for line in result.left_out:
         note(f"left out: {line}")
     sure = "" if result.clear else ", though not clearly better than every other"
-    print(f"chosen: {result.chosen}{sure}")
+    say(f"chosen: {result.chosen}{sure}")
 
 
 def show_noise(found: Sequence[TaskNoise]) -> None:
@@ -329,11 +355,10 @@ def show_noise(found: Sequence[TaskNoise]) -> None:
             "loss SD",
             "relative",
             "S/N",
-            "accuracy SD",
+            "acc. SD",
             "S/N",
             "rerun loss",
-            "rerun accuracy",
-            "too noisy",
+            "rerun acc.",
         ),
         [
             (
@@ -345,14 +370,13 @@ def show_noise(found: Sequence[TaskNoise]) -> None:
                 number(n.accuracy_signal_to_noise, ".1f"),
                 number(n.rerun_loss, ".2%"),
                 "" if n.rerun_accuracy is None else f"{100 * n.rerun_accuracy:.2f}",
-                "yes" if n.verdict else "",
             )
             for n in found
         ],
     )
     for n in found:
         if n.verdict:
-            print(f"{n.task}: {n.verdict}")
+            say(f"{n.task}: {n.verdict}")
 
 
 def _some(names: list[str], most: int = 4) -> str:

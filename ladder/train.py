@@ -24,10 +24,10 @@ from ladder.optim import Optimizers, build_optimizers
 from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
-from ladder.saved import latest_checkpoint
 from ladder.scores import Scores, steps_at
 from ladder.step import LossModel, optimizer_step
 from ladder.tracker import open_tracker
+from ladder.verified import check_checkpoint, whole_checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +52,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
         folder.lock() if parallel.is_first else nullcontext(),
     ):
         parallel.barrier()
-        if folder.finished:
+        if folder.complete:
             return
         _manifest(parallel, folder, rung, "running")
         if parallel.is_first:
@@ -64,7 +64,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
             kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
             reason = f"{kind}{error}"
             # On a full disk this fails too; the error that led here is what to tell.
-            with suppress(OSError):
+            with suppress(OSError, InputError):
                 _manifest(parallel, folder, rung, "failed", error=reason)
             raise
         _manifest(parallel, folder, rung, "finished")
@@ -115,6 +115,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
         config.model, rung.shape, corpus.vocabulary, seed, execution.attention, scales
     )
     loaded = LoadedModel(model, tokenizer)
+    runs.check_tasks()
     tasks = [loaded.encode(read_task(path)) for path in runs.task_files]
     if not config.recipe.train_norms:
         freeze_norms(model)
@@ -126,7 +127,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     parallel.shard(model, execution)
     check_kernels(model, "execution.device")
     optimizers = build_optimizers(model, config.recipe, scales)
-    start = _restored(config, rung, runs, model, optimizers)
+    start = _restored(config, rung, runs, model, optimizers, parallel)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
     meter = Meter(rung, execution, parallel)
@@ -145,6 +146,7 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
             saving.background,
             saving.keep,
             frozenset(kept),
+            lambda: scores.rows,
         ) as saver,
     ):
         if scores.lack(start.step):
@@ -225,17 +227,23 @@ def _restored(
     runs: RunsFolder,
     model: PreTrainedModel,
     optimizers: Optimizers,
+    parallel: Parallel,
 ) -> Training:
     """Fill model and optimizers from the newest checkpoint, or where the run leaves its trunk."""
-    if latest := latest_checkpoint(runs.rung(rung.name).checkpoints):
-        return load_checkpoint(latest[0], model, optimizers, identity(config, rung))
+    if latest := whole_checkpoint(runs.rung(rung.name).checkpoints, parallel, rung.name):
+        return load_checkpoint(latest, model, optimizers, identity(config, rung))
     if rung.trunk is None:
         return Training(0, 0, {})
+    trunk = runs.rung(rung.trunk.name)
+    mend = f"remove {trunk.path} to train it again"
+    if not runs.has_trunk(rung) and trunk.finished:
+        raise InputError(f"{runs.trunk_of(rung)}: is gone, and {rung.name} needs it; {mend}")
     if not runs.has_trunk(rung):
         raise InputError(
             f"{rung.name}: goes on from step {rung.branch_step} of {rung.trunk.name}, which has "
             "not come so far; train that first"
         )
+    check_checkpoint(runs.trunk_of(rung), parallel, mend)
     return load_checkpoint(runs.trunk_of(rung), model, optimizers, identity(config, rung.trunk))
 
 

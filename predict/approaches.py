@@ -26,6 +26,7 @@ from predict.flops import Flops
 from predict.laws import Array, get_law, law_inputs
 from predict.optimum import Surface, kaplan_steps_params
 from predict.run_curves import RunCurve
+from predict.watch import each
 
 OBJECTIVE = Objective(delta=1e-3, log=True)
 """Of every law's fit: Hoffmann et al. 2022, section 3.3."""
@@ -104,7 +105,7 @@ def _by_optima(name: str, source: str, find: Callable[[Sequence[int]], Optima], 
     except InputError as error:
         return Row(name, source, "impossible", str(error))
     lines = [best]
-    for drawn in case.counts:
+    for drawn in each(case.counts, f"{name}, resamples"):
         try:
             lines.append(power_through(find(np.repeat(np.arange(len(drawn)), drawn).tolist())))
         except InputError:

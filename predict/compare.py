@@ -18,6 +18,7 @@ from predict.numbers import levels
 from predict.pairs import Actual, pair_rows, parameter_rows
 from predict.task_fit import Prediction, Target
 from predict.two_stage import TwoStage, finished
+from predict.watch import each
 
 
 def compare(
@@ -46,7 +47,7 @@ def compare(
     every = {
         target.name: {
             pair: {t: _gap(models, pair, t, target) for t in tasks}
-            for pair in itertools.combinations(names, 2)
+            for pair in each(list(itertools.combinations(names, 2)), f"pairs at {target.name}")
         }
         for target in targets
     }

@@ -12,6 +12,7 @@ from predict.audit import audit
 from predict.numbers import levels
 from predict.points import RungPoint
 from predict.two_stage import TwoStage
+from predict.watch import each
 
 
 @dataclass(frozen=True)
@@ -75,43 +76,42 @@ def compute_curve(
     audit(make_model().fit(observations), observations)
     points: list[CurvePoint] = []
     left_out = []
-    for cut in cuts:
+    for cut, limit in each([(c, limit) for c in cuts for limit in limits(rungs, c)], "cuts"):
         measure = MEASURES[cut]
-        for limit in limits(rungs, cut):
-            kept = [r for r in rungs if measure(r) <= limit]
-            part = rows[rows["run"].isin([r.run for r in kept])].assign(role="ladder")
-            table = pd.concat([part, targets], ignore_index=True)
-            model = make_model()
-            model.rungs = ()
-            try:
-                audited = audit(model.fit(table), table)
-            except InputError as error:
-                left_out.append(f"{cut} up to {limit:.3g}: {error}")
+        kept = [r for r in rungs if measure(r) <= limit]
+        part = rows[rows["run"].isin([r.run for r in kept])].assign(role="ladder")
+        table = pd.concat([part, targets], ignore_index=True)
+        model = make_model()
+        model.rungs = ()
+        try:
+            audited = audit(model.fit(table), table)
+        except InputError as error:
+            left_out.append(f"{cut} up to {limit:.3g}: {error}")
+            continue
+        flops = sum(6 * r.params * r.tokens for r in kept)
+        for pooled in audited.pooled:
+            if pooled.target == "all" or pooled.mean_abs_error is None:
                 continue
-            flops = sum(6 * r.params * r.tokens for r in kept)
-            for pooled in audited.pooled:
-                if pooled.target == "all" or pooled.mean_abs_error is None:
-                    continue
-                size = next(
-                    6 * r.prediction.params * r.prediction.tokens
-                    for r in audited.rows
-                    if r.prediction.target == pooled.target
+            size = next(
+                6 * r.prediction.params * r.prediction.tokens
+                for r in audited.rows
+                if r.prediction.target == pooled.target
+            )
+            points.append(
+                CurvePoint(
+                    cut=cut,
+                    limit=limit,
+                    target=pooled.target,
+                    rungs=len(kept),
+                    ladder_flops=flops,
+                    share_of_target=flops / size,
+                    mean_abs_error=pooled.mean_abs_error,
+                    mean_abs_relative_error=pooled.mean_abs_relative_error or 0.0,
+                    unpredictable=sum(
+                        r.prediction.status == "unpredictable"
+                        for r in audited.rows
+                        if r.prediction.target == pooled.target and r.error is not None
+                    ),
                 )
-                points.append(
-                    CurvePoint(
-                        cut=cut,
-                        limit=limit,
-                        target=pooled.target,
-                        rungs=len(kept),
-                        ladder_flops=flops,
-                        share_of_target=flops / size,
-                        mean_abs_error=pooled.mean_abs_error,
-                        mean_abs_relative_error=pooled.mean_abs_relative_error or 0.0,
-                        unpredictable=sum(
-                            r.prediction.status == "unpredictable"
-                            for r in audited.rows
-                            if r.prediction.target == pooled.target and r.error is not None
-                        ),
-                    )
-                )
+            )
     return Curve(tuple(points), tuple(left_out))

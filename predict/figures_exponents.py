@@ -79,7 +79,8 @@ def surfaces_figure(two: TwoVariable, runs: Sequence[tuple[float, float]]) -> Fi
     """The compute-optimal N at each budget by every method that has one; `runs` are (N, D)."""
     flops = np.array(two.flops)
     with drawing.style():
-        figure, (axis,) = drawing.new_figure(6.4, 3.7)
+        # As wide as the others: the table below it needs the whole page.
+        figure, (axis,) = drawing.new_figure(9.4, 3.7)
         axis.scatter([6 * n * d for n, d in runs], [n for n, _ in runs], color=MUTED, s=9, lw=0)
         sizes = [n for n, _ in runs]
         for method in two.methods:

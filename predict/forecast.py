@@ -17,6 +17,7 @@ from predict.numbers import human
 from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
 from predict.task_fit import Prediction, Target, TaskFit
 from predict.two_stage import TwoStage
+from predict.watch import each
 
 SLOPE = 0.3
 """Standard deviation of the relative error of the law's slope in log tokens, from a checkpoint to
@@ -179,7 +180,7 @@ def forecast(
         rows = observations[observations["run"] == flight.run]
         rows = rows[rows[model.feature] > 0].sort_values("step", kind="stable")
         measured = {str(task): part for task, part in rows.groupby("task", sort=False)}
-        for task, fitted in model.fits_.items():
+        for task, fitted in each(list(model.fits_.items()), "forecast"):
             own = _Own.of(measured.get(task), flight, model.feature)
             found.append(_task(model, fitted, flight, own, learned[task]))
     return found

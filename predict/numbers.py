@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 
 def human(value: float) -> str:
-    """Three figures and K, M, B or T."""
+    """Three figures and K, M, B or T; 999999.9 is 1M, and from 1e15 on there are powers of ten."""
     for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
-        if value >= limit:
-            return f"{value / limit:.3g}{suffix}"
+        # What rounds up to a thousand of one is one of the next.
+        if float(f"{value:.3g}") >= limit:
+            return f"{value / limit:.3g}{suffix}" if value < 999.5e12 else f"{value:.3g}"
     return f"{value:.3g}"
 
 

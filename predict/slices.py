@@ -78,6 +78,9 @@ class MeanExponent:
     """Ends of 95% of that mean by Student's distribution over the slices' logarithms."""
     mse_ratio_upper: float | None
     held_out_ratio: float | None
+    """The same of squared errors at held-out points."""
+    held_out_lower: float | None
+    held_out_upper: float | None
     verdicts: dict[str, int]
 
 
@@ -247,19 +250,15 @@ def find_slices(
 
 
 def _mean(slices: Sequence[Slice]) -> MeanExponent | None:
-    from scipy.special import stdtrit
-
     bounded = [s for s in slices if s.fit.forms["power"].certified]
     if not bounded:
         return None
     exponents = np.array([s.fit.exponent.boot.value for s in bounded])
     debiased = [s.fit.exponent.boot.debiased for s in bounded]
     leads = [s.fit.lead for s in bounded]
-    logs = np.log([lead.mse_ratio for lead in leads])
-    half = None
-    if len(logs) > 1:
-        half = float(stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    ratio, low, high = geometric_mean([lead.mse_ratio for lead in leads])
     held = [lead.held_out_ratio for lead in leads if lead.held_out_ratio is not None]
+    outside = geometric_mean(held) if held else (None, None, None)
     verdicts = [lead.verdict for lead in leads]
     return MeanExponent(
         name=bounded[0].exponent_name,
@@ -269,12 +268,28 @@ def _mean(slices: Sequence[Slice]) -> MeanExponent | None:
         without_floor=float(np.mean([s.fit.forms["no_floor"].rate for s in bounded])),
         slices=len(bounded),
         left_out=len(slices) - len(bounded),
-        mse_ratio=float(np.exp(logs.mean())),
-        mse_ratio_lower=None if half is None else float(np.exp(logs.mean() - half)),
-        mse_ratio_upper=None if half is None else float(np.exp(logs.mean() + half)),
-        held_out_ratio=float(np.exp(np.mean(np.log(held)))) if held else None,
+        mse_ratio=ratio,
+        mse_ratio_lower=low,
+        mse_ratio_upper=high,
+        held_out_ratio=outside[0],
+        held_out_lower=outside[1],
+        held_out_upper=outside[2],
         verdicts={v: verdicts.count(v) for v in sorted(set(verdicts))},
     )
+
+
+def geometric_mean(ratios: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """The geometric mean with the ends of its 95% by Student's distribution; of one no ends."""
+    from scipy.special import stdtrit
+
+    logs = np.log(np.asarray(ratios, dtype=float))
+    mean = float(logs.mean())
+    if len(logs) < 2:
+        return math.exp(mean), None, None
+    half = float(stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs)))
+    # Squared errors may be apart by any factor: an end that no number holds is none.
+    ends = [math.exp(end) if abs(end) < 700 else None for end in (mean - half, mean + half)]
+    return math.exp(mean), ends[0], ends[1]
 
 
 def _by(points: Sequence[Point], name: str, tolerance: float) -> dict[int, list[Point]]:

@@ -26,6 +26,7 @@ from predict.surrogate import (
     resampled_network,
 )
 from predict.surrogate_curve import Stretch, Surface, exponents, optimal_sizes, stretch
+from predict.watch import each
 
 OBJECTIVE = Objective(delta=1e-3, log=True)
 """Of the law's fit: Hoffmann et al. 2022, section 3.3."""
@@ -139,7 +140,7 @@ def compare_methods(
     over = stretch(runs.params, runs.tokens)
     work = {"parametric": _parametric, "neural": _neural, "kernel": _kernel}
     found = []
-    for name in methods:
+    for name in each(methods, "surfaces"):
         try:
             found.append(work[name](runs, over, replicates, seed, held_out))
         except InputError as error:

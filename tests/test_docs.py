@@ -25,6 +25,7 @@ from evaluation.records import read_observations, write_observations
 from ladder.cli import main
 from ladder.commands import COMMANDS
 from ladder.config import load_config, parse_config
+from ladder.layout import WIDTH
 from ladder.runs import RunsFolder
 from predict.laws import LAWS
 
@@ -301,7 +302,7 @@ def _lm_eval(folder: Path) -> None:
 
 @pytest.fixture
 def place(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of one's own with those files, and a screen wide enough for every column."""
+    """A folder of one's own with those files; what is printed is as wide whatever the screen."""
     folder = tmp_path / "here"
     shutil.copytree(workshop, folder)
     monkeypatch.chdir(folder)
@@ -324,6 +325,9 @@ def run(command: str, page: str) -> str:
         status = main(words[1:])
     assert status == 0, f"{page}: {command}: {err.getvalue()}"
     assert out.getvalue() or err.getvalue(), f"{page}: {command}: prints nothing"
+    if not {"--json", "--dry-run"} & set(words):
+        wide = [line for line in out.getvalue().splitlines() if len(line) > WIDTH]
+        assert not wide, f"{page}: {command}: {wide[0]!r} is wider than {WIDTH} columns"
     return out.getvalue()
 
 

@@ -16,7 +16,8 @@ from ladder.commands.options import (
     Names,
     Options,
     of_recipe,
-    parse_target,
+    parse_targets,
+    read_mapped,
 )
 
 if TYPE_CHECKING:
@@ -39,13 +40,15 @@ def compare(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Compare recipes at a target: which one wins, by how much compute, and how sure that is.
+    """Which recipe wins at a target, by how much, how sure.
+
+    Example: ladder compare adamw.parquet muon.parquet --target 7B-4T:6.89e9:3.95T
 
     Args:
         observations: Tables of observations, .parquet or .csv, one a recipe; or a single one with
             --by.
-        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
-            runs of role target.
+        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; by default
+            the runs of role target.
         by: Column of a single table that names the recipe of every run, such as recipe.
         against: Tell of the pairs with this recipe only, as B.
         fitting: Method, rungs, tasks and feature; --recipe takes some of the recipes only.
@@ -59,10 +62,7 @@ def compare(
     for path in observations:
         tables.check_out(out, path)
     recipes = _recipes(observations, by, fitting)
-    wanted = [parse_target(text) for text in target] or measured_targets(recipes)
-    names = [t.name for t in wanted]
-    if doubled := next((n for n in names if names.count(n) > 1), None):
-        raise InputError(f"--target {doubled}: is given twice")
+    wanted = parse_targets(target) or measured_targets(recipes)
     found = compare_recipes(recipes, wanted, fitting.model, against)
     tables.emit(found.document(), [row.flat() for row in found.pairs], json, out)
     tell(found, not json)
@@ -82,8 +82,6 @@ def tell(found: Comparison, tables_too: bool = True) -> None:
 
 def _recipes(paths: tuple[Path, ...], by: str | None, fitting: Fitting) -> dict[str, pd.DataFrame]:
     """The tables by recipe: those of several files by their names, or one's by a column."""
-    from evaluation.records import read_observations
-
     if by is None:
         if len(paths) < 2:
             raise InputError(
@@ -98,7 +96,7 @@ def _recipes(paths: tuple[Path, ...], by: str | None, fitting: Fitting) -> dict[
         return {name: fitting.read(path) for name, path in zip(names, paths, strict=True)}
     if len(paths) != 1:
         raise InputError(f"--by {by}: takes one table, not {len(paths)}")
-    table = read_observations(paths[0])
+    table = read_mapped(paths[0], fitting.map)
     if fitting.recipe is not None:
         table = of_recipe(table, fitting.recipe, paths[0])
     if by not in table.columns:
@@ -145,6 +143,8 @@ def _show(found: Comparison) -> None:
             )
             for row in found.scores
         ],
+        keys=3,
+        breaks=("accuracy",),
     )
     tables.show(
         "which one wins: probability that a run of A beats one of B, differences A - B; accuracy "
@@ -164,10 +164,12 @@ def _show(found: Comparison) -> None:
             "A wins",
         ),
         [_pair(row) for row in pairs],
+        keys=4,
+        breaks=("compute gain", "accuracy"),
     )
     for row in pairs:
         if row.gain.why:
-            print(
+            tables.say(
                 f"{row.task}, {row.target}: the loss of {row.first} is {row.gain.why} of "
                 f"{row.second}'s compute"
                 if "times" in row.gain.why
@@ -178,11 +180,12 @@ def _show(found: Comparison) -> None:
         "differences A - B of the fitted laws, N in 1e9 and D in 1e11",
         ("task", "A", "B", "log A", "alpha", "log B", "beta", "E"),
         _laws(laws),
+        keys=3,
     )
     if more:
-        print(more)
+        tables.say(more)
     for decision in found.decisions:
-        print(
+        tables.say(
             f"{decision.measure}: the called winner won {decision.right} of {decision.cases} "
             f"measured cases ({decision.right / decision.cases:.0%}), {decision.expected:.1f} were "
             f"expected; Brier score {decision.brier:.3f}"

@@ -32,13 +32,15 @@ def coordinates(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """How activations and their changes in a few steps go with width: flat under muP.
+    """How activations and their changes go with width: flat under muP.
 
     Take a learning rate at which changes stay smaller than outputs, or saturation hides slopes.
 
+    Example: ladder coordinates quickstart --set recipe.parametrisation=mup
+
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        set: Override a setting, KEY=VALUE such as recipe.parametrisation=mup; may be repeated.
+        set: Override a setting, KEY=VALUE such as recipe.parametrisation=mup.
         recipe: One of the config's `recipes`, by name, where it has several.
         widths: Widths to try, the base's shape made wider (recipe.mup_base, else the narrowest of
             ladder.sizes); 1, 2, 4 and 8 times its own by default.

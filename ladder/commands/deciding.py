@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_count, read_table
+from ladder.commands.options import Flag, Maps, Names, parse_count, read_table
 
 if TYPE_CHECKING:
     from predict.allocation import Allocation, Estimate, Row
@@ -25,6 +25,7 @@ def allocate(
     task: str | None = None,
     rungs: Names = (),
     recipe: str | None = None,
+    map: Maps = (),
     feature: str = "loss",
     exact: Flag = False,
     replicates: int = 200,
@@ -32,7 +33,9 @@ def allocate(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Compute-optimal params and tokens for --flops, by several approaches side by side.
+    """Compute-optimal params and tokens, by several approaches.
+
+    Example: ladder allocate obs.parquet --flops 1e23
 
     Args:
         observations: A table of observations, .parquet or .csv. Without one, published constants
@@ -47,6 +50,7 @@ def allocate(
         task: The LM set or task whose loss counts; by default the first LM set.
         rungs: Patterns of runs to fit; by default those of role ladder.
         recipe: Only the runs of this recipe, or of those that match a pattern.
+        map: OURS=THEIRS, such as params=n_params, where the table has names of its own.
         feature: Column of the loss.
         exact: Count FLOPs as the table's column does, not as 6ND.
         replicates: Resamples of the runs that intervals are made of.
@@ -75,12 +79,12 @@ def allocate(
     if replicates < 0:
         raise InputError(f"--replicates {replicates}: must be 0 or more")
     if observations is None:
-        _check_no_table(rungs, recipe, task, feature, exact)
+        _check_no_table(rungs, recipe, map, task, feature, exact)
         if question == Question():
             raise InputError("give a table of observations, or --flops 1e23 to ask published laws")
         found = published_allocation(question)
     else:
-        table = read_table(observations, recipe, rungs)
+        table = read_table(observations, recipe, rungs, map)
         try:
             found = split(table, question, rungs, task, feature, exact, replicates, seed)
         except InputError as error:
@@ -91,11 +95,17 @@ def allocate(
 
 
 def _check_no_table(
-    rungs: Names, recipe: str | None, task: str | None, feature: str, exact: bool
+    rungs: Names,
+    recipe: str | None,
+    map: Names,
+    task: str | None,
+    feature: str,
+    exact: bool,
 ) -> None:
     given = {
         "--rungs": rungs,
         "--recipe": recipe,
+        "--map": map,
         "--task": task,
         "--feature": feature != "loss",
         "--exact": exact,
@@ -125,13 +135,13 @@ def _show(found: Allocation, replicates: int) -> None:
 
     if found.implied is not None:
         run = found.implied
-        print(
+        tables.say(
             f"{human(run.params)} params x {human(run.tokens)} tokens: {run.flops:.4g} FLOPs by "
             f"{found.counted_by.name}, {run.tokens / run.params:.3g} tokens a parameter"
         )
         for name, loss in run.losses.items():
             ends = tables.loss_span(loss.lower80, loss.upper80)
-            print(f"  loss by {name}: {_loss(loss)} {ends}".rstrip())
+            tables.say(f"  loss by {name}: {_loss(loss)} {ends}".rstrip())
     budget = found.question.flops
     title = "exponents" if budget is None else f"the best split of {budget:.4g} FLOPs"
     _table(
@@ -155,7 +165,7 @@ def _show(found: Allocation, replicates: int) -> None:
         _show_served(found)
     if found.ranges is not None:
         low, high = zip(found.ranges.params, found.ranges.tokens, found.ranges.flops, strict=True)
-        print(
+        tables.say(
             f"* outside the runs: {human(low[0])}-{human(high[0])} params, {human(low[1])}-"
             f"{human(high[1])} tokens, {low[2]:.3g}-{high[2]:.3g} FLOPs"
         )
@@ -163,16 +173,20 @@ def _show(found: Allocation, replicates: int) -> None:
     unable = [(e.approach, e.reason) for e in found.rows if e.status == "impossible"]
     unable += [(e.approach, e.reason) for e in found.served if e.status == "impossible"]
     for approach, reason in unable:
-        print(f"{approach}: {reason}")
+        tables.say(f"{approach}: {reason}")
     for approach, times in found.misfits().items():
-        print(f"{approach}: fits the runs {times:.2g} times worse (rms) than the best law here")
+        tables.say(
+            f"{approach}: fits the runs {times:.2g} times worse (rms) than the best law here"
+        )
     for row in found.rows:
         if row.status not in ("impossible", "published"):
             exponent = row.exponent_params
             if replicates and exponent is not None and exponent.lower80 is None:
-                print(f"{row.approach}: no interval, {row.resampled:.0%} of resamples went through")
+                tables.say(
+                    f"{row.approach}: no interval, {row.resampled:.0%} of resamples went through"
+                )
             if "not certified" in row.certificate:
-                print(f"{row.approach}: {row.certificate.rpartition('; ')[2]}")
+                tables.say(f"{row.approach}: {row.certificate.rpartition('; ')[2]}")
 
 
 def _show_served(found: Allocation) -> None:
@@ -208,6 +222,7 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) ->
 
 
 def _show_overfitting(found: Allocation) -> None:
+    from ladder import tables
     from predict.numbers import human
 
     sizes = [row.params.value for row in found.rows if row.params is not None]
@@ -218,8 +233,8 @@ def _show_overfitting(found: Allocation) -> None:
             f"{bound.factor:.0f} N^{bound.exponent:.2f}"
         )
         if size is not None:
-            line += f",\n  {human(bound.tokens(size))} for {human(size)} params"
-        print(line)
+            line += f", {human(bound.tokens(size))} for {human(size)} params"
+        tables.say(line)
 
 
 def _share(estimate: Estimate | None) -> str:

@@ -21,13 +21,15 @@ def entropy(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Exact entropies of a config's corpus, and how fast its walks mix.
+    """Exact entropies of a config's corpus; how fast its walks mix.
+
+    Example: ladder entropy origins-er
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written, which is nothing unless text must be counted
             first; runs/NAME by default.
-        set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
+        set: Override a setting, KEY=VALUE such as corpus.seed=1.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
@@ -60,7 +62,7 @@ def entropy(
 def _show(name: str, exact: Exact) -> None:
     from ladder import tables
 
-    mixing = exact.relaxation_time
+    relaxed, mixed = exact.relaxation_time, exact.mixing_time
     rows = [
         ("entropy rate", f"{exact.entropy_rate:.6f}"),
         (f"floor of {exact.length} tokens, {exact.start} start", f"{exact.floor:.6f}"),
@@ -70,7 +72,7 @@ def _show(name: str, exact: Exact) -> None:
         ("uniform entropy", f"{exact.uniform_entropy:.6f}"),
     ]
     tables.show(f"{name}: exact entropies", ("", "nats"), rows)
-    steps = "never, for it is periodic" if mixing is None else f"{mixing:.4g} steps"
+    steps = "never, for it is periodic" if relaxed is None else f"{relaxed:.4g} steps"
     tables.show(
         "the chain",
         ("", ""),
@@ -80,7 +82,8 @@ def _show(name: str, exact: Exact) -> None:
             ("edges", f"{exact.edges:,}"),
             ("transitions", f"{exact.transitions:,}"),
             ("second eigenvalue, modulus", f"{exact.second_eigenvalue:.5f}"),
-            ("mixing time", steps),
+            ("relaxation time", steps),
+            ("mixing time", exact.mixing_time_reason or f"{mixed:,} steps"),
             ("period", exact.period),
         ],
     )

@@ -49,7 +49,9 @@ def evaluate(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Score a Hugging Face causal language model, a checkpoint or a runs folder on tasks.
+    """Score a model, a checkpoint or a runs folder on tasks.
+
+    Example: ladder evaluate MODEL --tasks paper8 --keep scores
 
     Args:
         model: A folder with a model and its tokenizer, a name on the hub, a runs folder, one
@@ -96,7 +98,9 @@ def tasks(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """What can be scored; `ladder tasks fetch` brings the OLMES requests.
+    """What can be scored; `ladder tasks fetch` brings OLMES requests.
+
+    Example: ladder tasks fetch
 
     Args:
         action: list shows suites and tasks; fetch downloads the requests once, by pip at your own

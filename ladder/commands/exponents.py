@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names
+from ladder.commands.options import Flag, Maps, Names, read_mapped
 
 if TYPE_CHECKING:
     from predict.exponents import Exponents
@@ -25,6 +25,7 @@ def exponents(
     observations: conf.Positional[Path],
     task: str | None = None,
     rungs: Names = (),
+    map: Maps = (),
     feature: str = "loss",
     entropy: float | None = None,
     seeds: Literal["mean", "best"] = "mean",
@@ -40,12 +41,17 @@ def exponents(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Exponents of L(N) and L(D), power law or exponential, and of the best N by a neural fit.
+    """Exponents of L(N), of L(D), and of the best N.
+
+    A power law or an exponential is fitted a slice, a law and neural fits to both together.
+
+    Example: ladder exponents obs.parquet --between
 
     Args:
         observations: A table of observations, .parquet or .csv.
         task: The LM set or task whose loss is fitted; by default the first LM set.
         rungs: Patterns of runs to fit; by default those of role ladder.
+        map: OURS=THEIRS, such as params=n_params, where the table has names of its own.
         feature: Column of the loss.
         entropy: Exact entropy rate in the loss's unit; the fitted floor is checked against it.
         seeds: Whether runs of one N and D count as their mean or their best loss.
@@ -62,7 +68,6 @@ def exponents(
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
-    from evaluation.records import read_observations
     from ladder import tables
     from predict.exponents import exponents as fitted
 
@@ -73,7 +78,7 @@ def exponents(
         raise InputError("--holdout, --drop: must be 0 or more")
     if entropy is not None and not 0 < entropy < math.inf:
         raise InputError(f"--entropy {entropy}: must be above 0")
-    table = read_observations(observations)
+    table = read_mapped(observations, map)
     try:
         found = fitted(
             table,
@@ -141,7 +146,7 @@ def _show(found: Exponents) -> None:
     """Print the slices, the means, the surfaces, and what could not be told."""
     from ladder import tables
 
-    print(f"{found.task}: {found.points} points of N and D, {found.seeds} of seeds")
+    tables.say(f"{found.task}: {found.points} points of N and D, {found.seeds} of seeds")
     if found.slices is not None:
         tables.show(
             f"E + A x^-a, {found.loss_unit}; ratio: MSE of the exponential / the power law",
@@ -160,7 +165,7 @@ def _show(found: Exponents) -> None:
             [_method_cells(method) for method in found.two.methods],
         )
     for line in _notes(found):
-        print(line)
+        tables.say(line)
 
 
 def _slice_cells(part: Slice) -> tuple[Any, ...]:

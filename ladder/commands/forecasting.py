@@ -16,7 +16,7 @@ from ladder.commands.options import (
     Options,
     fit_table,
     parse_count,
-    parse_target,
+    parse_targets,
     read_table,
 )
 
@@ -37,13 +37,15 @@ def forecast(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Forecast where a run in flight will end: the ladder's prediction and its own checkpoints.
+    """Where a run in flight will end: by the ladder and by itself.
+
+    Example: ladder forecast obs.parquet --run 7B-4T-stage1 --tokens 3.945T --horizon 5T
 
     Args:
         observations: A table of observations, .parquet or .csv.
         run: The run in flight, which is never fitted.
         tokens: Where it will end, such as 3.95T; a run that has ended takes its last by default.
-        share: Use its checkpoints up to this share of those tokens, such as 0.25; may be repeated.
+        share: Use its checkpoints up to this share of those tokens, such as 0.25.
             By default all of them.
         horizon: Tokens at which its learning-rate schedule was set to end, where it is cut short;
             by default where it ends.
@@ -83,11 +85,13 @@ def items(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Predict accuracy from how the margins of single items move, chosen by back-test.
+    """Predict accuracy from how the margins of single items move.
+
+    Example: ladder items runs/quickstart
 
     Args:
         runs: A runs folder whose rungs' scores of choices are stored, with observations.parquet.
-        target: NAME:PARAMS:TOKENS; may be repeated. By default the runs of role target.
+        target: NAME:PARAMS:TOKENS. By default the runs of role target.
         method: The method that the items are compared with.
         tasks: Patterns of tasks; by default all.
         recipe: Only the runs of this recipe, or of those that match a pattern.
@@ -103,7 +107,7 @@ def items(
     path = runs / "observations.parquet"
     tables.check_out(out, path)
     window = get_method(method).window
-    wanted = [parse_target(text) for text in target]
+    wanted = parse_targets(target)
     table = read_table(path, recipe)
     margins = read_margins(runs, table, window)
     rows = predict_items(table, margins, wanted or targets_of(table), method, tasks)
@@ -127,6 +131,7 @@ def items(
             )
             for row in rows
         ],
+        keys=2,
     )
 
 
@@ -174,11 +179,11 @@ def _show(method: str, rows: Sequence[Forecast], letters: Sequence[LetterForecas
             "80%",
             "own alone",
             "last",
+            "status",
             "loss",
             "80%",
             "ladder only",
             "last",
-            "status",
         ),
         [
             (
@@ -190,21 +195,23 @@ def _show(method: str, rows: Sequence[Forecast], letters: Sequence[LetterForecas
                 tables.span(row.ladder_lower80, row.ladder_upper80),
                 tables.points(row.own_predicted),
                 tables.points(row.last_accuracy),
+                row.status,
                 f"{row.loss_predicted:.4f}",
                 tables.loss_span(row.loss_lower80, row.loss_upper80),
                 f"{row.ladder_loss:.4f}",
                 "" if row.last_loss is None else f"{row.last_loss:.4f}",
-                row.status,
             )
             for row in rows
         ],
+        keys=2,
+        breaks=("loss",),
     )
     for line in dict.fromkeys(
         f"{row.task}: {row.status}, {row.reason}"
         for row in rows
         if row.reason and (row.status == "unpredictable" or not row.checkpoints)
     ):
-        print(line)
+        tables.say(line)
     if letters:
         tables.show(
             "letter forms, by step 2 on the run's own checkpoints after they emerge; in points",

@@ -8,14 +8,14 @@ from typing import Literal
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_pairs, parse_run
+from ladder.commands.options import Flag, Maps, Names, parse_pairs, parse_run
 
 
 def import_(
     source: conf.Positional[Literal["olmo-ladder", "lm-eval", "csv", "wandb"]],
     path: conf.Positional[Path],
     out: Path,
-    column: conf.UseAppendAction[Names] = (),
+    map: Maps = (),
     value: conf.UseAppendAction[Names] = (),
     task: conf.UseAppendAction[Names] = (),
     target: conf.UseAppendAction[Names] = (),
@@ -24,19 +24,20 @@ def import_(
 ) -> None:
     """Turn results that others wrote into an observations table.
 
+    Example: ladder import csv theirs.csv --out from-csv.csv --map run=model --map params=N
+    --percent --value loss_unit=bits/byte --task arc_easy=arc_bpb,arc_acc --target '7B-*'
+
     Args:
         source: olmo-ladder reads the repository allenai/OLMo-ladder, lm-eval the results of
             lm-evaluation-harness, csv any table, wandb an export of Weights & Biases.
         path: Where they lie: a clone's root, or a folder of its CSV files; the --output_path of
             lm-eval, run with --log_samples; a CSV file; or a folder of W&B chart exports.
         out: The table to write, .parquet or .csv.
-        column: OURS=THEIRS, such as params=n_params: the CSV's column that holds one of ours; may
-            be repeated. Columns of the same name need none.
-        value: OURS=VALUE, such as loss_unit=bits/byte: one value for all rows; may be repeated.
-        task: NAME=LOSS or NAME=LOSS,ACCURACY: a task of a table that has a column a score; may be
-            repeated.
-        target: Pattern of runs of role target; may be repeated.
-        run: NAME:PARAMS:TOKENS of a run whose rows do not say; may be repeated. For lm-eval NAME is
+        map: OURS=THEIRS, such as params=n_params: the CSV's column that holds one of ours.
+        value: OURS=VALUE, such as loss_unit=bits/byte: one value for all rows.
+        task: NAME=LOSS,ACCURACY, or NAME=LOSS: a task of a table that has a column a score.
+        target: Pattern of runs of role target.
+        run: NAME:PARAMS:TOKENS of a run whose rows do not say. For lm-eval NAME is
             a part of the model's path, such as 190M-1xC of ckpts/190M-1xC/step1000.
         percent: Accuracies are percentages.
     """
@@ -47,11 +48,11 @@ def import_(
     from ladder import tables
 
     if source == "olmo-ladder":
-        if column or value or task or target or run or percent:
+        if map or value or task or target or run or percent:
             raise InputError("import olmo-ladder: knows its columns; it takes PATH and --out only")
         imported = import_olmo_ladder(path)
     elif source == "lm-eval":
-        if column or value or task or percent:
+        if map or value or task or percent:
             raise InputError("import lm-eval: takes PATH, --out, --run and --target only")
         imported = import_lm_eval(path, _runs(run), target)
     else:
@@ -61,7 +62,7 @@ def import_(
             columns = (loss.strip(), accuracy.strip()) if comma else (scores, None)
             wide.append(TaskColumns(name, *columns))
         mapping = ColumnMap(
-            columns=parse_pairs(column, "--column"),
+            columns=parse_pairs(map, "--map"),
             values=parse_pairs(value, "--value"),
             tasks=tuple(wide),
             targets=target,

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Names, parse_count, parse_run, parse_target, read_table
+from ladder.commands.options import (
+    Flag,
+    Maps,
+    Names,
+    parse_count,
+    parse_run,
+    parse_target,
+    read_table,
+)
 
 if TYPE_CHECKING:
     from predict.next_result import Candidate, NextRuns, Stage
@@ -23,26 +31,30 @@ def next_run(
     budget: str | None = None,
     rungs: Names = (),
     recipe: str | None = None,
+    map: Maps = (),
     tasks: Names = (),
     feature: str = "loss",
     seed: int = 0,
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """The runs that most narrow a target's interval per FLOP, within --budget.
+    """The runs that most narrow a target's interval per FLOP.
+
+    Example: ladder next obs.parquet --target 7B-4T:6.89e9:3.95T --budget 1e21 --config olmo2
+    --rungs '190M-*' '370M-*'
 
     Args:
         observations: A table of observations, .parquet or .csv, of the rungs trained so far.
             Without one, priors choose.
         target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T.
-        candidate: NAME:PARAMS:TOKENS of a run that could be trained, at 6ND FLOPs; may be
-            repeated.
+        candidate: NAME:PARAMS:TOKENS of a run that could be trained, at 6ND FLOPs.
         config: A config whose rungs, those not in the table, are candidates too, at their planned
             FLOPs.
         budget: FLOPs to spend, such as 1e21.
         rungs: Patterns of runs that are fitted; by default those of role ladder.
         recipe: Only the runs of this recipe, or of those that match a pattern, of the table and of
             the config.
+        map: OURS=THEIRS, such as params=n_params, where the table has names of its own.
         tasks: Patterns of tasks that count; by default all with an accuracy.
         feature: Column that links the two steps, above 0 and lower for a better model.
         seed: Of the plausible parameters that are drawn.
@@ -58,7 +70,7 @@ def next_run(
     flops = parse_count(budget, "--budget")
     if flops is None:
         raise InputError("--budget: is missing; give the FLOPs to spend, such as 1e21")
-    table = None if observations is None else read_table(observations, recipe, rungs)
+    table = None if observations is None else read_table(observations, recipe, rungs, map)
     trained = set() if table is None else set(table.loc[table["final"], "run"])
     found = next_runs(
         table,
@@ -119,7 +131,7 @@ def _show(found: NextRuns) -> None:
         [(name, *_cells(stage)) for name, stage in rows],
     )
     if not found.runs:
-        print("no candidate within the budget narrows it")
+        tables.say("no candidate within the budget narrows it")
 
 
 def _name(stage: Stage) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fnmatch import fnmatchcase as fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro import conf
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from predict.task_fit import Target
     from predict.two_stage import TwoStage
 
+Maps = Annotated[
+    conf.UseAppendAction[tuple[str, ...]],
+    conf.arg(aliases=("--column",)),
+]
+"""`--map OURS=THEIRS`, the option of every command that reads a table; see `read_table`."""
+
 Flag = conf.FlagCreatePairsOff[bool]
 Names = tuple[str, ...]
 
@@ -26,20 +32,23 @@ class Fitting:
     """What every command that fits takes."""
 
     method: str = "default"
-    """A named method; published is that of arXiv 2412.04403."""
+    """`default`, `published` (arXiv 2412.04403) or another."""
     rungs: Names = ()
     """Patterns of runs to fit; by default those of role ladder."""
     tasks: Names = ()
     """Patterns of tasks; by default all."""
     feature: str = "loss"
-    """Column that links the two steps, above 0 and lower for a better model."""
+    """Column that links both steps, lower for a better model."""
     law: str | None = None
-    """Another law for step 1, without priors: chinchilla, chinchilla_scaled, compute, gadre,
-    kaplan, or of N, D or C alone: kaplan_n, kaplan_d, kaplan_c."""
+    """Step 1 by chinchilla, chinchilla_scaled, compute, gadre, kaplan, kaplan_n, kaplan_d or
+    kaplan_c, without priors."""
     link: str | None = None
-    """Another law for step 2: sigmoid, log_sigmoid, log_logistic, weibull or gadre_error."""
+    """Step 2 by sigmoid, log_sigmoid, log_logistic, weibull or gadre_error."""
     recipe: str | None = None
-    """Only the runs of this recipe, or of those that match a pattern, by the table's column."""
+    """Only the runs of this recipe, or of those that match a pattern."""
+    map: Maps = ()
+    """OURS=THEIRS, such as params=n_params, where the table's column has a name of its own; or one
+    of a column's words for all rows, such as loss_unit=bits/byte."""
 
     def model(self) -> TwoStage:
         """The predictor, yet to be fitted."""
@@ -49,22 +58,29 @@ class Fitting:
 
     def read(self, path: Path) -> pd.DataFrame:
         """A table's rows of the recipe; see `read_table`."""
-        return read_table(path, self.recipe, self.rungs)
+        return read_table(path, self.recipe, self.rungs, self.map)
 
 
 Options = conf.OmitArgPrefixes[Fitting]
 NO_OPTIONS = Fitting()
 
 
-def read_table(path: Path, recipe: str | None, rungs: Names = ()) -> pd.DataFrame:
-    """A table of observations, of the runs of one recipe.
+def read_mapped(path: Path, map: Names) -> pd.DataFrame:
+    """A table of observations, its columns named by pairs OURS=THEIRS where they are not ours."""
+    from evaluation import records, tabular
+
+    if not map:
+        return records.read_observations(path)
+    return tabular.read_mapped(path, parse_pairs(map, "--map"))
+
+
+def read_table(path: Path, recipe: str | None, rungs: Names = (), map: Names = ()) -> pd.DataFrame:
+    """A table of observations, of the runs of one recipe; `map` as in `read_mapped`.
 
     Without a recipe's name or pattern the table is taken whole; InputError where the rungs to be
     fitted are then of several recipes, for these are not one ladder.
     """
-    from evaluation.records import read_observations
-
-    table = read_observations(path)
+    table = read_mapped(path, map)
     if recipe is not None:
         return of_recipe(table, recipe, path)
     if "recipe" not in table.columns:
@@ -97,6 +113,15 @@ def parse_target(text: str) -> Target:
     from predict.task_fit import Target
 
     return Target(*parse_run(text, "--target"))
+
+
+def parse_targets(texts: Names) -> list[Target]:
+    """Targets that are named one by one; InputError where a name is given twice."""
+    targets = [parse_target(text) for text in texts]
+    names = [target.name for target in targets]
+    if doubled := next((n for n in names if names.count(n) > 1), None):
+        raise InputError(f"--target {doubled}: is given twice")
+    return targets
 
 
 def parse_run(text: str, option: str) -> tuple[str, float, float]:

@@ -15,7 +15,7 @@ from ladder.commands.options import (
     Names,
     Options,
     fit_table,
-    parse_target,
+    parse_targets,
 )
 
 if TYPE_CHECKING:
@@ -30,12 +30,16 @@ def predict(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Predict a target's loss and accuracy on every task, with intervals.
+    """Predict a target's loss and accuracy on every task.
+
+    With intervals; a table has the columns of docs/own-results.md, or --map names its own.
+
+    Example: ladder predict mine.csv --target 7B-4T:6.89e9:3.95T
 
     Args:
         observations: A table of observations, .parquet or .csv.
-        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; may be repeated. By default the
-            runs of role target.
+        target: NAME:PARAMS:TOKENS, such as 7B-4T:6.89e9:3.95T; by default
+            the runs of role target.
         fitting: Method, rungs, tasks, feature and laws.
         seal: Keep the predictions, with hashes of what they were made from, in this new file,
             which `ladder audit --sealed` checks once the target exists.
@@ -48,10 +52,7 @@ def predict(
 
     tables.check_out(out, observations)
     tables.check_out(seal, observations, (".json",), "--seal")
-    wanted = [parse_target(text) for text in target]
-    names = [t.name for t in wanted]
-    if doubled := next((n for n in names if names.count(n) > 1), None):
-        raise InputError(f"--target {doubled}: is given twice")
+    wanted = parse_targets(target)
     table = fitting.read(observations)
     if not wanted:
         if not (table["role"] == "target").any():
@@ -78,7 +79,7 @@ def predict(
         return
     tables.show(
         f"predicted by method {model.method.name}; accuracy in points",
-        ("task", "target", "accuracy", "80%", "95%", "loss", "80%", "status"),
+        ("task", "target", "accuracy", "80%", "95%", "status", "loss", "80%"),
         [
             (
                 p.task,
@@ -86,15 +87,17 @@ def predict(
                 tables.points(p.predicted),
                 tables.span(p.lower80, p.upper80),
                 tables.span(p.lower95, p.upper95),
+                p.status,
                 f"{p.loss_predicted:.4f}",
                 tables.loss_span(p.loss_lower80, p.loss_upper80),
-                p.status,
             )
             for p in predictions
         ],
+        keys=2,
+        breaks=("loss",),
     )
     for line in tables.why(predictions):
-        print(line)
+        tables.say(line)
 
 
 def audit(
@@ -105,7 +108,11 @@ def audit(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Predicted against actual, per task and step, for the runs of role target.
+    """Predicted against actual, per task and step.
+
+    Targets are the runs of role target.
+
+    Example: ladder audit obs.parquet --method published
 
     Args:
         observations: A table of observations, .parquet or .csv.
@@ -122,7 +129,7 @@ def audit(
 
     tables.check_out(out, observations)
     if sealed is not None:
-        if replace(fitting, recipe=None) != NO_OPTIONS or curve:
+        if replace(fitting, recipe=None, map=()) != NO_OPTIONS or curve:
             raise InputError(f"--sealed {sealed}: brings its own method, rungs and tasks")
         _audit_sealed(fitting.read(observations), sealed, json, out)
         return
@@ -178,9 +185,11 @@ def _audit_sealed(table: pd.DataFrame, sealed: Path, json: bool, out: Path | Non
     tables.emit(document, [row.flat() for row in check.audit.rows], json, out)
     if json:
         return
-    print(f"{sealed}: sealed {check.sealed_at}, unchanged since")
+    tables.say(f"{sealed}: sealed {check.sealed_at}, unchanged since")
     if check.largest_change is not None:
-        print(f"made again from the same rows, they differ by {check.largest_change:.2g} at most")
+        tables.say(
+            f"made again from the same rows, they differ by {check.largest_change:.2g} at most"
+        )
     tables.show_audit(check.audit, check.method)
 
 
@@ -192,13 +201,15 @@ def backtest(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Predict the ladder's big rungs from its small ones: which method is best, how sure it is.
+    """Predict big rungs from small ones: which method is best.
+
+    Example: ladder backtest obs.parquet --score '3B-*'
 
     Args:
         observations: A table of observations, .parquet or .csv; targets take no part.
         fitting: Rungs, tasks, feature and laws; --method adds one to compare.
-        methods: A method to compare; may be repeated. By default default and published.
-        score: Pattern of further runs to predict, never fitted, such as '3B-*'; may be repeated.
+        methods: A method to compare. By default default and published.
+        score: Pattern of further runs to predict, never fitted, such as '3B-*'.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
@@ -237,7 +248,9 @@ def noise(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """Checkpoint noise, rerun differences and signal to noise; which tasks are too noisy.
+    """Checkpoint noise, rerun differences; which tasks are too noisy.
+
+    Example: ladder noise mine.csv
 
     Args:
         observations: A table of observations, .parquet or .csv.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_target
+from ladder.commands.options import NO_OPTIONS, Flag, Names, Options, parse_targets
 
 if TYPE_CHECKING:
     from ladder.config import Experiment
@@ -25,12 +25,14 @@ def run(
     set: conf.UseAppendAction[Names] = (),
     workers: int | None = None,
 ) -> None:
-    """All of it: train (skipping finished rungs), evaluate, predict, audit, report.
+    """All of it: train what has not finished, evaluate, predict, audit.
+
+    Example: ladder run quickstart --runs runs/mine
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
         runs: Folder for everything that is written; runs/NAME by default.
-        set: Override a setting, KEY=VALUE such as corpus.seed=1; may be repeated.
+        set: Override a setting, KEY=VALUE such as corpus.seed=1.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
     """
     from ladder import pipeline, tables
@@ -52,7 +54,7 @@ def run(
     tables.note(f"{trained} runs trained, {len(plan.runs) - trained} found finished")
     if experiment.recipes:
         _tell_recipes(pipeline.analyse_recipes(experiment, plan, folder), True)
-        print(f"report: {folder.report}")
+        tables.say(f"report: {folder.report}")
         return
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
@@ -60,10 +62,10 @@ def run(
         tables.show_audit(result.audit, result.model.method.name)
     if result.truth:
         for line in result.truth.lines():
-            print(line)
+            tables.say(line)
     for line in result.exponents.lines() if result.exponents else ():
-        print(line)
-    print(f"report: {folder.report}")
+        tables.say(line)
+    tables.say(f"report: {folder.report}")
 
 
 def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
@@ -74,7 +76,7 @@ def _tell_recipes(found: RecipesResult, tables_too: bool) -> None:
         tables.note(f"{name}: left out, {why}")
     for name, result in found.results.items():
         for line in result.truth.lines() if result.truth and tables_too else ():
-            print(f"{name}: {line}")
+            tables.say(f"{name}: {line}")
     if found.comparison:
         tell(found.comparison, tables_too)
 
@@ -87,11 +89,13 @@ def plan(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """The rungs, their hyperparameters, FLOPs and cost against the target's.
+    """The rungs, their hyperparameters, FLOPs and cost, before any runs.
+
+    Example: ladder plan olmo2 --mfu 0.4
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        set: Override a setting, KEY=VALUE; may be repeated.
+        set: Override a setting, KEY=VALUE.
         mfu: Tell GPU-hours too, where training reaches this share of the GPU's peak, such as 0.4.
         gpu: The GPU they are hours of, such as A100; H100 by default.
         json: Print one JSON document.
@@ -142,24 +146,27 @@ def plan(
         _show_plan(planned.of_recipe(recipe), recipe, hours)
     several = len(planned.recipes) > 1
     what = "all ladders together cost" if several else "the ladder costs"
-    print(f"{what} {planned.ladder_flops:.3g} FLOPs")
+    tables.say(f"{what} {planned.ladder_flops:.3g} FLOPs")
     if mfu is not None:
-        print(f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}")
+        tables.say(
+            f"and {_hours(ladder_hours)} hours of one {gpu or USUAL_GPU} at an MFU of {mfu:g}"
+        )
     if planned.trunks:
         saved = 1 - planned.ladder_flops / planned.separate_flops
-        print(
+        tables.say(
             f"one trunk a size, whose FLOPs its rungs' include: {saved:.1%} less than the "
             f"{planned.separate_flops:.3g} of separate runs"
         )
     shares = planned.share_of_target
     # The seeds of a target share theirs, and most recipes do.
     for said in dict.fromkeys(f"{shares[t.name]:.2%} of {t.place}" for t in planned.targets):
-        print(f"by 6ND {'a ladder' if several else 'that'} is {said}")
+        tables.say(f"by 6ND {'a ladder' if several else 'that'} is {said}")
 
 
 def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
     """Print a recipe's runs, those that differ in their seed alone once."""
     from ladder import tables
+    from predict.numbers import human
 
     runs: dict[str, Rung] = {}
     for run in (*planned.trunks, *planned.rungs, *planned.targets):
@@ -167,15 +174,15 @@ def _show_plan(planned: Plan, recipe: str, hours: dict[str, float]) -> None:
     seeds = dict.fromkeys(str(rung.seed) for rung in planned.rungs)
     columns = ("run", "params", "tokens", "FLOPs", "batch", "learning rate", "warm-up", "steps")
     tables.show(
-        "plan"
+        "plan; batch in sequences, warm-up in steps"
         + (f", recipe {recipe}" if recipe else "")
         + (f", seeds {', '.join(seeds)}" if len(seeds) > 1 else ""),
         (*columns, *(("GPU-hours",) if hours else ())),
         [
             (
                 place,
-                f"{r.params:,}",
-                f"{r.tokens:,}",
+                human(r.params),
+                human(r.tokens),
                 f"{r.flops:.3g}",
                 r.batch_sequences,
                 f"{r.learning_rate:.4g}",
@@ -201,13 +208,15 @@ def train(
     engine: Literal["local", "here", "slurm"] = "local",
     dry_run: Flag = False,
 ) -> None:
-    """Train every rung that has not finished, or those named with --rung.
+    """Train every rung that has not finished, or those of --rung.
+
+    Example: ladder train quickstart --rung '3K-*'
 
     Args:
         config: A YAML file, or the name of a shipped config such as quickstart.
-        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'; may be repeated.
+        rung: Name of one rung, such as 3K-1xC, or a pattern, such as '3K-*'.
         runs: Folder for everything that is written; runs/NAME by default.
-        set: Override a setting, KEY=VALUE; may be repeated.
+        set: Override a setting, KEY=VALUE.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
@@ -251,7 +260,7 @@ def _submit(
         return
     done = slurm.submit(config, plan, rungs, folder)
     for name, job in done.submitted.items():
-        print(f"{name}: job {job}")
+        tables.say(f"{name}: job {job}")
     for name, job in done.queued.items():
         tables.note(f"{name}: left out, in the queue as job {job}")
     if done.finished:
@@ -262,9 +271,11 @@ def _submit(
 
 
 def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
-    """Finished, running, queued, failed and pending runs; loss, tokens a second and time left.
+    """How far the runs are: state, loss, tokens/s, time left, by whom.
 
     Where `ladder train --engine slurm` submitted them, the queue is read too.
+
+    Example: ladder status runs/quickstart
 
     Args:
         runs: A runs folder, such as runs/quickstart.
@@ -299,7 +310,7 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
         [
             (
                 s.name,
-                s.state + (f": {s.error}" if s.error else ""),
+                s.state,
                 f"{s.step:,} / {s.steps:,}",
                 "" if s.loss is None else f"{s.loss:.4f}",
                 "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
@@ -328,15 +339,17 @@ def report(
     figures: Path | None = None,
     full: Flag = False,
 ) -> None:
-    """One self-contained HTML file: the ladder, both fits, predicted against actual, the errors.
+    """One HTML file: ladder, fits, predicted against actual, errors.
 
     For a runs folder everything that follows from its finished runs is made anew: observations,
     predictions, audit and report.
 
+    Example: ladder report mine.csv --target 7B-4T:6.89e9:3.95T
+
     Args:
         source: A runs folder, or a table of observations.
         fitting: Method, rungs, tasks, feature and laws.
-        target: NAME:PARAMS:TOKENS to predict, for a table; may be repeated.
+        target: NAME:PARAMS:TOKENS to predict, for a table.
         out: The file to write; report.html in the runs folder or beside the table by default.
         figures: Folder for every figure as SVG and PNG; figures in a runs folder by default.
         full: Cut the ladder and fit it again for calibration and for compute against error,
@@ -371,7 +384,7 @@ def report(
             write_text(out, folder.report.read_text(encoding="utf-8"))
         tables.note(f"report: {out or folder.report}")
         return
-    wanted = [parse_target(text) for text in target]
+    wanted = parse_targets(target)
     table = fitting.read(source)
     try:
         result = pipeline.analyse(fitting.model(), table, wanted)

@@ -14,7 +14,9 @@ def scales(
     json: Flag = False,
     out: Path | None = None,
 ) -> None:
-    """The learned multipliers of runs: their spread over rows, columns, layers, kinds of matrix.
+    """Learned multipliers of runs: spread over rows, columns, layers.
+
+    Example: ladder scales runs/recipes
 
     Args:
         runs: A runs folder, one run's folder, or a checkpoint, `RUNS/RUNG/checkpoints/step-N`; of
@@ -57,4 +59,5 @@ def scales(
                 for row in rows
                 if (row.run, row.step) == (run, step)
             ],
+            keys=2,
         )

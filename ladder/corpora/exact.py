@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ladder.corpora.chain import Chain, Start, entropy
+from ladder.corpora.mixing import mixing_time
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,11 @@ class Exact:
     second_eigenvalue: float
     """Second largest modulus of the transition matrix's eigenvalues."""
     relaxation_time: float | None
-    """Mixing time, 1 / (1 - second_eigenvalue), steps; None where a period keeps it from mixing."""
+    """1 / (1 - second_eigenvalue), steps; None where a period keeps it from mixing."""
+    mixing_time: int | None
+    """Steps until walks from the worst start are within a total variation of 1/4 of stationary."""
+    mixing_time_reason: str
+    """Why that is None; empty where it is known."""
 
     def document(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
@@ -53,6 +58,7 @@ def exactly(chain: Chain, start: Start, length: int, edges: int | None = None) -
     """
     anywhere = chain.positions(start, length)
     unigram, floor = entropy(anywhere), chain.floor(start, length)
+    mixing, why = mixing_time(chain)
     nodes, transitions = int(chain.visited.sum()), len(chain.nodes)
     if chain.independent:
         transitions *= nodes
@@ -72,4 +78,6 @@ def exactly(chain: Chain, start: Start, length: int, edges: int | None = None) -
         period=chain.period,
         second_eigenvalue=chain.second_eigenvalue,
         relaxation_time=chain.relaxation_time,
+        mixing_time=mixing,
+        mixing_time_reason=why,
     )

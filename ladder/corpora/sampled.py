@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from evaluation.files import InputError, atomic_write, read_json, write_json
+from evaluation.checksums import tell_unverified
+from evaluation.files import InputError, atomic_write, read_json, whole_digest, write_json
 from evaluation.tasks import Task
 from ladder.corpora.disk import full_disk_told, locked
 from ladder.corpora.mixture import ROUNDS, permuted
@@ -58,6 +59,8 @@ class Index(Section):
     """Mean over the held-out sequences, nats per token."""
     entropy_se: float = Field(ge=0)
     """Its standard error."""
+    sha256: dict[str, str] | None = None
+    """Digest of every file of sequences by its name; None in a folder of an older ladder."""
 
 
 class Sampled:
@@ -191,12 +194,15 @@ class Sampled:
         drawn = self.speaker.draw(wanted["start"], config.held_out, config.length, rng)
         self._write(self._path("held-out", wanted), drawn.tokens)
         entropy = drawn.entropy
+        names = [*map(str, range(-(-config.sequences // BLOCK))), "held-out"]
+        paths = [self._path(name, wanted) for name in names]
         index = Index(
             **wanted,
             entropy_rate=float(entropy.mean()),
             entropy_se=float(entropy.std(ddof=1) / math.sqrt(len(entropy))),
+            sha256={path.name: whole_digest(path) for path in paths},
         )
-        write_json(self.folder / ENTROPY, index.model_dump())
+        write_json(self.folder / ENTROPY, index.model_dump(), sealed=True)
 
     def _write(self, path: Path, tokens: Tokens) -> None:
         kind = np.uint16 if self.vocabulary <= 2**16 else np.uint32
@@ -219,7 +225,13 @@ class Sampled:
     def _array(self, name: str) -> NDArray[Any]:
         if name not in self._arrays:
             path = self._path(name)
+            known = self._index.sha256
+            if known is None:
+                tell_unverified(str(self.folder), "drawn sequences")
             try:
+                # Once a process, for a file that is about to be read here and there anyway.
+                if known is not None and whole_digest(path) != known.get(path.name):
+                    raise ValueError("it is not what was written")
                 self._arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError) as error:
                 raise InputError(

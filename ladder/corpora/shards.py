@@ -2,26 +2,40 @@
 
 A shard is nothing but little-endian uint16 or uint32, the layout that OLMo and nanoGPT read. The
 index is written last: where it is, everything it names is whole.
+
+Beside each shard lies a CRC-32 of every 64 KiB of it, and a block is verified when a process first
+reads from it. To read terabytes before a run starts would take hours, and a file's size and time do
+not change when its bits do; a block is no more than what the system reads ahead anyway, and takes
+some 20 microseconds, once (benchmarks/faults.md). CRC-32 finds every burst of up to 32 bits, and
+of other damage all but one in 4e9; the blocks' checksums themselves are under the index's SHA-256.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from evaluation.files import InputError, atomic_write, read_json, write_json
+from evaluation.checksums import tell_unverified
+from evaluation.files import InputError, atomic_write, read_json, whole_digest, write_json
 from ladder.section import Section
 
 Tokens = NDArray[np.int64]
 
 INDEX = "index.json"
+VERSION = 2
+"""Of the index; shards of version 1 have no checksums of blocks."""
+BLOCK = 2**16
+"""Bytes under one checksum."""
+BLOCKS = ".crc"
+"""Behind the name of a shard, names the file of its blocks' checksums: little-endian uint32."""
 NPY = b"\x93NUMPY"
 OPEN_FILES = 256
 """Memory maps that a stream keeps open; opening one again costs some 50 microseconds."""
@@ -45,12 +59,14 @@ class Shard(Section):
     largest: int = Field(ge=0)
     """Its largest token, to tell at once whether a model knows them all."""
     sha256: str
+    blocks: str | None = None
+    """SHA-256 of the file of its blocks' checksums; None in an index of version 1."""
 
 
 class Index(Section):
     """What lies in a folder of shards, and what it was made from."""
 
-    version: int = 1
+    version: int = VERSION
     source: str
     """Digest of the documents' files."""
     tokenizer: str
@@ -108,6 +124,7 @@ class Stream:
         done = 0
         while done < len(row):
             piece = self._open(index)[place : place + len(row) - done]
+            self.parts[index].verify(place, place + len(piece))
             row[done : done + len(piece)] = piece
             done, place, index = done + len(piece), 0, index + 1
 
@@ -115,8 +132,16 @@ class Stream:
 class TokenFile:
     """A file of tokens, or a part of it."""
 
-    def __init__(self, path: Path, dtype: np.dtype[Any], offset: int, tokens: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        dtype: np.dtype[Any],
+        offset: int,
+        tokens: int,
+        blocks: Blocks | None = None,
+    ) -> None:
         self.path, self.dtype, self.offset, self.tokens = path, dtype, offset, tokens
+        self.blocks = blocks
 
     def array(self) -> NDArray[Any]:
         """Its tokens as a memory map; raises InputError where it got shorter since."""
@@ -131,7 +156,60 @@ class TokenFile:
     def part(self, begin: int, end: int) -> TokenFile:
         """The tokens from `begin` to `end`."""
         offset = self.offset + begin * self.dtype.itemsize
-        return TokenFile(self.path, self.dtype, offset, end - begin)
+        return TokenFile(self.path, self.dtype, offset, end - begin, self.blocks)
+
+    def verify(self, begin: int, end: int) -> None:
+        """Raise InputError where the tokens from `begin` to `end` are not those that were written.
+
+        Of files that others made nothing is known.
+        """
+        if self.blocks is not None:
+            size = self.dtype.itemsize
+            self.blocks.verify(self.offset + begin * size, self.offset + end * size)
+
+
+class Blocks:
+    """The checksums of a shard's blocks, and which of them this process has verified."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        """`digest` is the SHA-256 of the file of checksums."""
+        self.path, self.digest = path, digest
+
+    def verify(self, begin: int, end: int) -> None:
+        """Raise InputError where bytes from `begin` to `end` lie in a block that changed."""
+        first, last = begin // BLOCK, (end - 1) // BLOCK
+        if self._seen.find(0, first, last + 1) < 0:
+            return
+        try:
+            with self.path.open("rb") as file:
+                for number in range(first, last + 1):
+                    if self._seen[number]:
+                        continue
+                    file.seek(number * BLOCK)
+                    if crc32(file.read(BLOCK)) != self._sums[number]:
+                        raise InputError(
+                            f"{self.path}: bytes {number * BLOCK:,} to {(number + 1) * BLOCK:,} "
+                            f"are not what was written; {_again(self.path.parent)}"
+                        )
+                    self._seen[number] = 1
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read ({error.strerror})") from error
+
+    @cached_property
+    def _sums(self) -> list[int]:
+        path = self.path.with_name(self.path.name + BLOCKS)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            why = f"cannot be read ({error.strerror})"
+            raise InputError(f"{path}: {why}; {_again(path.parent)}") from error
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise InputError(f"{path}: is not what was written; {_again(path.parent)}")
+        return [int(x) for x in np.frombuffer(content, "<u4")]
+
+    @cached_property
+    def _seen(self) -> bytearray:
+        return bytearray(len(self._sums))
 
 
 def write_shard(folder: Path, file: str, documents: Sequence[NDArray[Any]]) -> Shard | None:
@@ -141,20 +219,22 @@ def write_shard(folder: Path, file: str, documents: Sequence[NDArray[Any]]) -> S
     tokens = np.concatenate(documents)
     raw = np.ascontiguousarray(tokens, tokens.dtype.newbyteorder("<"))
     # Not raw.tofile: it does not say why it cannot write.
-    atomic_write(folder / file, lambda temporary: _dump(temporary, raw))
-    digest = hashlib.sha256(raw.data).hexdigest()
+    atomic_write(folder / file, lambda temporary: _dump(temporary, raw.data))
+    digest, blocks = hashlib.sha256(raw.data).hexdigest(), _block_sums(raw)
+    atomic_write(folder / f"{file}{BLOCKS}", lambda temporary: _dump(temporary, blocks))
     return Shard(
         file=file,
         tokens=len(raw),
         documents=len(documents),
         largest=int(raw.max()),
         sha256=digest,
+        blocks=hashlib.sha256(blocks).hexdigest(),
     )
 
 
 def write_index(folder: Path, index: Index) -> None:
     """Say that the folder is whole."""
-    write_json(folder / INDEX, index.model_dump(mode="json"))
+    write_json(folder / INDEX, index.model_dump(mode="json"), sealed=True)
 
 
 def read_index(folder: Path) -> Index | None:
@@ -173,7 +253,7 @@ def read_index(folder: Path) -> Index | None:
         raise InputError(
             f"{folder / INDEX}: is no index of shards ({where}: {problem['msg']}); {_again(folder)}"
         ) from None
-    if index.version != 1:
+    if index.version > VERSION:
         raise InputError(
             f"{folder / INDEX}: is of version {index.version}, which this ladder cannot read; "
             f"use the newer one, or {_again(folder)}"
@@ -198,12 +278,20 @@ def open_shards(
             raise InputError(f"{path}: {has}; {_again(folder)}")
         if shard.largest >= vocabulary:
             raise _beyond(path, shard.largest, vocabulary)
+    if index.version == 1:
+        tell_unverified(str(folder), "shards")
     kind, mend = np.dtype(index.dtype).newbyteorder("<"), f"was damaged; {_again(folder)}"
     train, held_out = (
-        Stream(name, [TokenFile(folder / s.file, kind, 0, s.tokens) for s in shards], mend)
+        Stream(name, [_token_file(folder, s, kind) for s in shards], mend)
         for shards in (index.train, index.held_out)
     )
     return train, held_out
+
+
+def _token_file(folder: Path, shard: Shard, kind: np.dtype[Any]) -> TokenFile:
+    path = folder / shard.file
+    blocks = None if shard.blocks is None else Blocks(path, shard.blocks)
+    return TokenFile(path, kind, 0, shard.tokens, blocks)
 
 
 def damaged(folder: Path, index: Index) -> list[str]:
@@ -211,7 +299,7 @@ def damaged(folder: Path, index: Index) -> list[str]:
     found = []
     for shard in (*index.train, *index.held_out):
         path = folder / shard.file
-        if not path.is_file() or _sha256(path) != shard.sha256:
+        if not path.is_file() or whole_digest(path) != shard.sha256:
             found.append(shard.file)
     return found
 
@@ -273,10 +361,11 @@ def _again(folder: Path) -> str:
     return f"remove {folder} to tokenise again"
 
 
-def _dump(path: Path, raw: NDArray[Any]) -> None:
-    path.write_bytes(raw.data)
+def _dump(path: Path, content: bytes | memoryview) -> None:
+    path.write_bytes(content)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _block_sums(raw: NDArray[Any]) -> bytes:
+    content = raw.data.cast("B")
+    sums = [crc32(content[begin : begin + BLOCK]) for begin in range(0, len(content), BLOCK)]
+    return np.array(sums, "<u4").tobytes()

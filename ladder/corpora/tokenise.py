@@ -90,7 +90,7 @@ def tokenise(job: Job, workers: int) -> Index:
         if (folder / BEGUN).exists():
             _check_same(name, folder, made_from, read_json(folder / BEGUN))
         else:
-            write_json(folder / BEGUN, made_from)
+            write_json(folder / BEGUN, made_from, sealed=True)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
         _make(job, pending, workers)
         records = [record for n, _ in found for record in _records(folder, n)]
@@ -126,7 +126,7 @@ def make_unit(job: Job, number: int, unit: Unit, report: Report) -> None:
             read=read,
             last=last,
         )
-        write_json(job.folder / f"{stem}.json", record.model_dump(mode="json"))
+        write_json(job.folder / f"{stem}.json", record.model_dump(mode="json"), sealed=True)
         part, done = part + 1, _Open([], [])
 
     with full_disk_told(job.folder):

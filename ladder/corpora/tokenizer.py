@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from evaluation.checksums import CHECKSUMS, damage, has_checksums, write_checksums
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
 from evaluation.hub import is_out_of_reach
 
@@ -135,8 +136,10 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, end: str | None, name
     if number is None:
         raise InputError(f"corpus.end_token {end}: is no token of {name}")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ENCODING).unlink(missing_ok=True)
+    for name in (ENCODING, CHECKSUMS):
+        (folder / name).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
+    write_checksums(folder)
     for path in folder.iterdir():
         sync_file(path)
     sync_folder(folder)
@@ -145,7 +148,7 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, end: str | None, name
     content = json.dumps([sorted(known.items()), number, probe])
     digest = hashlib.sha256(content.encode()).hexdigest()
     encoding = Encoding(number, max(known.values()) + 1, digest, name == BYTES)
-    write_json(folder / ENCODING, encoding._asdict())
+    write_json(folder / ENCODING, encoding._asdict(), sealed=True)
     return encoding
 
 
@@ -167,6 +170,7 @@ def plain_encoder(folder: Path) -> Tokenizer:
     """The tokenizer in a folder for documents, in which what reads like a special token is text."""
     from tokenizers import Tokenizer
 
+    _check(folder)
     try:
         raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception:
@@ -179,10 +183,16 @@ def plain_encoder(folder: Path) -> Tokenizer:
 
 def load_kept(folder: Path) -> PreTrainedTokenizerFast:
     """The tokenizer that save() left in a folder; InputError where it is damaged."""
+    _check(folder)
     try:
         return load(str(folder))
     except InputError:
         raise _damaged(folder / "tokenizer.json") from None
+
+
+def _check(folder: Path) -> None:
+    if has_checksums(folder) and damage(folder):
+        raise _damaged(folder / "tokenizer.json")
 
 
 def _damaged(path: Path) -> InputError:

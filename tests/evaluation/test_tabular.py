@@ -135,7 +135,7 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
     [
         ("", ColumnMap(), "cannot be read as CSV"),
         ("run,params\n", ColumnMap(), "has no rows"),
-        ("a,b\n1,2\n", ColumnMap(), "--column run=NAME"),
+        ("a,b\n1,2\n", ColumnMap(), "there are a, b; name yours with --map OURS=THEIRS"),
         ("a,b\n1,2\n", ColumnMap({"run": "name"}), "no column 'name'; there are a, b"),
         ("run\nx\n", ColumnMap(values={"sped": "1"}), "'sped': no column of observations"),
         ("run,params\nx,big\n", ColumnMap(), "row 1, column 'params': 'big' is not a count"),

@@ -17,6 +17,7 @@ KEYS = {
     *("version", "name", "kind", "vocabulary", "nodes", "edges", "transitions", "start", "length"),
     *("entropy_rate", "floor", "unigram_entropy", "bigram_entropy", "stationary_entropy"),
     *("uniform_entropy", "period", "second_eigenvalue", "relaxation_time"),
+    *("mixing_time", "mixing_time_reason"),
 }
 
 

@@ -26,6 +26,7 @@ from ladder.grid_exponents import (
     grid_exponents,
     is_grid,
     known_of,
+    ratio,
     read_others,
 )
 from ladder.pipeline import analyse
@@ -235,6 +236,25 @@ def test_the_law_that_made_the_losses_is_the_one_that_won(tmp_path: Path) -> Non
     assert max(ratios) < 0.5
     assert f"the exponential fits better, {1 / ratios[0]:.3g} times less" in text
     assert "from the paper's 1.028 +- 0.129" in text
+    assert f"the MSE ratio {ratios[0]:.3g} is below the paper's 5 to 10" in text
+
+
+def test_the_held_out_point_has_an_interval_that_says_whether_it_leads(tmp_path: Path) -> None:
+    made = table(noise=1e-4)
+    known = slices_only(made)
+    text = report(known, made, tmp_path / "sure.html")
+    size, data = known.found.slices.means
+    assert size.held_out_lower > 1
+    said = f"squared error is {ratio(size.held_out_ratio)} times less (95% "
+    assert f"the power law's {said}{ratio(size.held_out_lower)} to " in text
+    ends = [s.fit.exponent for s in known.found.slices.slices if s.variable == "params"]
+    held = sum(end.lower <= 1.028 <= end.upper for end in ends)
+    assert f"the 95% of {held} of 5 slices holds the paper's" in text
+    unsure = replace(size, held_out_ratio=2.0, held_out_lower=0.5, held_out_upper=8.0)
+    slices = replace(known.found.slices, means=(unsure, data))
+    known = replace(known, found=replace(known.found, slices=slices))
+    text = report(known, made, tmp_path / "unsure.html")
+    assert "is 2 times less, no clear lead: 95% of the ratio 0.5 to 8." in text
 
 
 def test_exponents_against_entropy_are_those_of_the_folders_beside(tmp_path: Path) -> None:

@@ -57,7 +57,10 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
         assert (status.state, status.step, status.loss) == ("running", 5, 3.0)
         left = (rung.steps - 5) * rung.batch_tokens / 100
         assert status.seconds_left == pytest.approx(left)
-        with pytest.raises(InputError, match="another process trains"), folder.lock(wait=0.2):
+        with (
+            pytest.raises(InputError, match=r"process \d+ \(.*\), since .*, trains this rung"),
+            folder.lock(wait=0.2),
+        ):
             pass
     assert folder.status(rung).state == "interrupted"
     folder.write_manifest(rung, "failed", error="no memory")
@@ -112,7 +115,42 @@ def test_every_version_and_machine_that_had_a_hand_is_kept(
     assert manifest["machines"][1] == "8 cores of Y, 2 x H100"
 
 
-def test_a_lost_task_is_named_before_training(runs: RunsFolder, tiny_config: Path) -> None:
-    (runs.tasks / "next.jsonl").unlink()
+def test_a_lost_task_is_made_again_and_a_damaged_one_named(
+    runs: RunsFolder, tiny_config: Path
+) -> None:
+    config, path = load_config(str(tiny_config)), runs.tasks / "next.jsonl"
+    before = path.read_bytes()
+    path.write_bytes(before.replace(b'"gold": 1', b'"gold": 0', 1))
+    with pytest.raises(InputError, match=r"next\.jsonl: is damaged or was edited; remove it"):
+        runs.prepare(config)
+    path.unlink()
+    runs.prepare(config)
+    assert path.read_bytes() == before
+
+
+def test_tasks_without_checksums_are_read_as_they_are(runs: RunsFolder, tiny_config: Path) -> None:
+    (runs.tasks / "index.json").write_text('["next"]')
+    path = runs.tasks / "next.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"gold": 1', b'"gold": 0', 1))
+    runs.prepare(load_config(str(tiny_config)))
+    assert runs.task_files == [path]
+    path.unlink()
     with pytest.raises(InputError, match=r"next\.jsonl: no such task file"):
         runs.prepare(load_config(str(tiny_config)))
+
+
+def test_a_config_that_is_not_what_was_written_names_a_copy(
+    runs: RunsFolder, tiny_config: Path
+) -> None:
+    config, text = load_config(str(tiny_config)), runs.config.read_text()
+    runs.config.write_text(text.replace("seed: 0", "seed: 1", 1))
+    with pytest.raises(InputError, match="no rung holds another: bring it back, or remove"):
+        runs.load_config()
+    copy = runs.path / "b-1xC" / "config.yaml"
+    copy.parent.mkdir()
+    copy.write_text(text)
+    with pytest.raises(InputError) as error:
+        runs.prepare(config)
+    assert str(error.value).endswith(f"mend it by: cp '{copy}' '{runs.config}'")
+    runs.config.write_text(text)
+    runs.prepare(config)

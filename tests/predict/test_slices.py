@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from evaluation.records import InputError
-from predict.slices import Point, find_slices, groups, points_of, read_between
+from predict.slices import Point, find_slices, geometric_mean, groups, points_of, read_between
 from predict.slices_bootstrap import bca, draw, resampled
 from predict.slices_compare import Lead, fit_slice
 from predict.slices_fit import POWER
@@ -71,8 +71,19 @@ def test_noise_makes_an_interval_a_spread_and_a_debiased_exponent() -> None:
         assert 0 < mean.sd < 0.1
         assert mean.debiased == pytest.approx(mean.mean, abs=0.05)
         assert mean.mse_ratio_lower < mean.mse_ratio < mean.mse_ratio_upper
+        assert mean.held_out_lower < mean.held_out_ratio < mean.held_out_upper
     held = [s.fit.floor.lower <= s.fit.floor.boot.value <= s.fit.floor.upper for s in found.slices]
     assert all(held)
+
+
+def test_a_mean_ratio_is_geometric_with_student_s_interval() -> None:
+    # Logarithms 0, 1 and 2: mean 1, standard error 1/sqrt(3), t of 2 degrees of freedom 4.303.
+    mean, low, high = geometric_mean(np.exp([0.0, 1.0, 2.0]).tolist())
+    assert np.log([mean, low, high]) == pytest.approx(
+        [1, 1 - 4.302653 / 3**0.5, 1 + 4.302653 / 3**0.5]
+    )
+    assert geometric_mean([7.0]) == (pytest.approx(7.0), None, None)
+    assert geometric_mean([1e-300, 1e300])[1:] == (None, None)
 
 
 @pytest.mark.parametrize("kind", ["power", "exponential"])

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from corpora_english import DOCUMENTS, write_lines
 
-from evaluation.files import InputError
+from evaluation.files import InputError, read_json, write_json
 from ladder.corpora import shards
 from ladder.corpora.settings import TextCorpus
 from ladder.corpora.text import Text
@@ -69,11 +69,19 @@ def test_a_shard_cut_short_is_named_and_made_again_once_removed(
 def test_a_token_past_the_vocabulary_in_a_shard_of_ours_names_shard_and_remedy(
     tmp_path: Path, lines: Path
 ) -> None:
+    """In shards of an older ladder; blocks with checksums are refused before they are looked at."""
     text(tmp_path, lines).prepare()
     shard = next((tmp_path / "made").rglob("*.train.bin"))
     tokens = np.fromfile(shard, np.uint16)
     tokens[1234] = 300
     tokens.tofile(shard)
+    said = complaint(lambda: every_row(text(tmp_path, lines)))
+    assert f"{shard}: bytes 0 to 65,536 are not what was written; remove {shard.parent}" in said
+    index = read_json(shard.parent / "index.json")
+    for part in ("train", "held_out"):
+        for known in index[part]:
+            del known["blocks"]
+    write_json(shard.parent / "index.json", {**index, "version": 1})
     said = complaint(lambda: every_row(text(tmp_path, lines)))
     assert f"{shard}: holds token 300, beyond the vocabulary of 257; it was damaged" in said
     assert said.endswith(f"remove {shard.parent} to tokenise again")

@@ -1,0 +1,87 @@
+"""Column names of tables that others wrote: other capitals, nearest matches, a clear refusal."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SYNONYMS = {
+    "run": ("model", "name", "run_name", "model_name", "experiment"),
+    "params": ("n", "n_params", "num_params", "parameters", "model_size", "size"),
+    "tokens": ("d", "n_tokens", "num_tokens", "train_tokens", "tokens_seen"),
+    "flops": ("c", "compute", "train_flops"),
+    "step": ("_step", "global_step", "iteration", "iter"),
+    "task": ("benchmark", "dataset", "eval", "task_name"),
+    "loss": ("bpb", "bits_per_byte", "val_loss", "ce_loss", "nll", "cross_entropy"),
+    "accuracy": ("acc", "score", "acc_norm", "acc_per_char"),
+    "chance": ("random", "baseline"),
+    "instances": ("items", "n_items", "num_instances"),
+    "recipe": ("config", "mix", "data"),
+}
+"""What others call a column of observations; asked for where a name is not known, never assumed."""
+
+CLOSE = 0.6
+"""Least likeness, by difflib's ratio, of a name that is suggested."""
+
+MOST = 12
+"""Columns that a message lists."""
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known names that are most like one, likeliest first; none where none is like it.
+
+    Capitals, blanks and hyphens count for nothing; SYNONYMS count as alike, either way round.
+    """
+    plain = {_plain(candidate): candidate for candidate in known}
+    wanted = _plain(name)
+    alike = [plain[wanted]] if wanted in plain else []
+    for ours, theirs in SYNONYMS.items():
+        if wanted == ours:
+            alike += [plain[word] for word in theirs if word in plain]
+        elif wanted in theirs and ours in plain:
+            alike.append(plain[ours])
+    close = difflib.get_close_matches(wanted, plain, n=most, cutoff=CLOSE)
+    return list(dict.fromkeys([*alike, *(plain[word] for word in close)]))[:most]
+
+
+def some(names: Sequence[str], most: int = MOST) -> str:
+    """Names in a row, of many the first ones and how many more there are."""
+    more = len(names) - most
+    return ", ".join(map(str, names[:most])) + (f" and {more} more" if more > 0 else "")
+
+
+def there_is_no(name: str, found: Sequence[str]) -> str:
+    """The end of a message on a column that a table does not have."""
+    close = nearest(name, map(str, found))
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return f"no column {name!r}; {hint}there are {some(found)}"
+
+
+def hints(missing: Sequence[str], found: Sequence[str]) -> str:
+    """How to name what a table calls otherwise, as options of a command."""
+    pairs, left = [], list(map(str, found))
+    for name in missing:
+        if close := nearest(name, left, 1):
+            left.remove(close[0])
+            pairs.append(f"--map {name}={close[0]}")
+    if pairs:
+        return f"did you mean {' '.join(pairs)}?"
+    return "name yours with --map OURS=THEIRS, or let `ladder import csv` make a table"
+
+
+def with_known_names(frame: pd.DataFrame, known: Iterable[str]) -> pd.DataFrame:
+    """The table; a column whose name is a known one but for capitals or blanks gets that."""
+    there = set(frame.columns)
+    plain = {_plain(name): name for name in known if name not in there}
+    names = [plain.get(_plain(str(name)), name) for name in frame.columns]
+    # Of two that would become one neither does: which is meant is not ours to say.
+    kept = [new if names.count(new) == 1 else old for old, new in zip(frame, names, strict=True)]
+    return frame.set_axis(kept, axis=1)
+
+
+def _plain(name: str) -> str:
+    return name.strip().lower().replace(" ", "_").replace("-", "_")

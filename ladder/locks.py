@@ -1,0 +1,153 @@
+"""Locks of a runs folder: the system's own, which go with their process, and whose they are.
+
+A lock is held on an open file (flock), so that none outlives its process, however that ends; the
+file's text, which says who holds it, is for people and for how long to wait.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from evaluation.files import InputError, is_alive
+
+LOCK_WAIT = 10.0
+"""Seconds to wait for the worker of a command that was killed, which lets go within one."""
+
+POLL = 0.1
+"""Seconds between two tries."""
+
+LONGEST_COMMAND = 120
+"""Characters of a command that are told."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    host: str
+    pid: int
+    command_pid: int
+    """Of the command whose worker it is; its own where it is none."""
+    command: str
+    since: str
+    """UTC, ISO 8601."""
+
+    def __str__(self) -> str:
+        host = "" if self.host == platform.node() else f" on {self.host}"
+        return f"process {self.command_pid}{host} ({self.command}), since {self.since},"
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its command ended, on this machine; of another one that cannot be told."""
+        return self.host == platform.node() and not is_alive(self.command_pid)
+
+
+def this_process() -> Holder:
+    """The process that asks, as a holder."""
+    parent = multiprocessing.parent_process()
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else ["python"]
+    if parent is not None:
+        words = ["a worker of it"]
+    return Holder(
+        host=platform.node(),
+        pid=os.getpid(),
+        command_pid=os.getpid() if parent is None or parent.pid is None else parent.pid,
+        command=" ".join(" ".join(words).split())[:LONGEST_COMMAND],
+        since=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+
+
+@contextmanager
+def hold(
+    path: Path,
+    does: str,
+    wait: float = LOCK_WAIT,
+    shared: bool = False,
+    patient: bool = False,
+) -> Iterator[None]:
+    """Hold the lock file `path`, alone or `shared`.
+
+    Where another has it, InputError at once, naming it; what is left of a command that was killed
+    gets `wait` seconds to let go, and so does anyone with `patient`. `does` says in the message
+    what the other does, "trains it".
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    with handle:
+        deadline = time.monotonic() + wait
+        while not _try_lock(handle, path, shared):
+            holder = read_holder(path)
+            # Nobody's name: a look at the lock, or one that takes or leaves it just now.
+            known = holder is not None and not holder.is_gone
+            if (known and not patient) or time.monotonic() > deadline:
+                who = str(holder) if holder is not None and known else "another process"
+                raise InputError(f"{path.parent}: {who} {does}; wait for it, or end it")
+            time.sleep(POLL)
+        try:
+            _write_holder(handle, this_process())
+            yield
+        finally:
+            if not shared:
+                _write_holder(handle, None)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds a lock alone; it need not be writable."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            return not _try_lock(handle, path, shared=True)
+    except OSError:
+        return False
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who wrote its name last into a lock file; None where that is nobody."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        return Holder(
+            str(found["host"]),
+            int(found["pid"]),
+            int(found["command_pid"]),
+            str(found["command"]),
+            str(found["since"]),
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def _write_holder(handle: IO[str], holder: Holder | None) -> None:
+    # The lock is held whether or not the disk has room for a name.
+    with suppress(OSError):
+        handle.truncate(0)
+        if holder is not None:
+            handle.write(json.dumps(asdict(holder)) + "\n")
+        handle.flush()
+
+
+def _try_lock(handle: IO[str], path: Path, shared: bool) -> bool:
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+    try:
+        fcntl.flock(handle.fileno(), kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise InputError(
+            f"{path}: its file system keeps no locks ({error.strerror}); name another --runs, or "
+            "mount it with them"
+        ) from error
+    return True
