@@ -14,7 +14,7 @@ import pandas as pd
 from evaluation.records import InputError
 from predict.intervals import LEVEL80, LEVEL95
 from predict.numbers import human, levels
-from predict.points import RungPoint, task_points
+from predict.points import RungPoint, points_by_task
 from predict.task_fit import FEWEST, Target
 from predict.two_stage import SCALE, TwoStage, finished, matching
 
@@ -230,10 +230,10 @@ def backtest(
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)
     table = table.assign(role="ladder")
     table = table[table[feature].between(*SCALE)]
-    rows_by_task = {str(t): part for t, part in table.groupby("task", sort=False) if t in chosen}
     measured = {
-        task: {p.run: p for p in task_points(part, models[0].method, feature).rungs}
-        for task, part in rows_by_task.items()
+        task: {rung.run: rung for rung in points.rungs}
+        for task, points in points_by_task(table, models[0].method, feature).items()
+        if task in chosen
     }
     every = {run: point for points in measured.values() for run, point in points.items()}
     splits = make_splits(list(every.values()), extra)
