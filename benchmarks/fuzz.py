@@ -1,11 +1,11 @@
 """Every reader of foreign files on thousands of damaged ones, and on files made to blow it up.
 
-    python benchmarks/fuzz.py [--cases 10000] [READER ...]
+    python benchmarks/fuzz.py [--cases 10000] [bombs] [READER ...]
 
 Each reader has a process of its own, so that its memory is its own. Writes
 benchmarks/results/fuzz.json: cases, how many of the damaged files were still valid, seconds of the
-processor and of the slowest case, and peak memory with and without reading, MiB. Ends with 1 where
-a reader raised anything but one line.
+processor, of all cases and of the slowest, and peak memory before and after them, MiB. Ends
+with 1 where a reader raised anything but one line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "fuzz.json"
+BOMBS = "bombs"
+"""Stands among the readers' names for the files that are made to blow them up."""
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 
@@ -50,8 +52,23 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def bombs() -> list[dict[str, Any]]:
+    """Every file that is made to blow a reader up, each in a process of 4 GiB."""
+    import blow_ups
+
+    found = []
+    for name in blow_ups.CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, blow_ups.__file__, name, folder]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            row = json.loads(done.stdout.splitlines()[-1])
+            found.append({**row, "said": row["said"].replace(f"{folder}/", "")})
+            print(found[-1], flush=True)
+    return found
+
+
 def main(arguments: list[str]) -> int:
-    """Measure all readers, or those named, and write the results."""
+    """Measure all readers and bombs, or those named, and write the results."""
     if arguments[:1] == ["--one"]:
         print(json.dumps(measure(arguments[1], int(arguments[2]))))
         return 0
@@ -60,22 +77,25 @@ def main(arguments: list[str]) -> int:
         cases, arguments = int(arguments[1]), arguments[2:]
     from fuzz_readers import readers
 
-    known: dict[str, Any] = {}
+    document: dict[str, Any] = {"version": 1, "readers": [], "bombs": []}
     if RESULTS.is_file() and arguments:
-        known = {row["reader"]: row for row in json.loads(RESULTS.read_text())["readers"]}
-    failed = []
-    for name in arguments or readers():
-        command = [sys.executable, __file__, "--one", name, str(cases)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            failed.append(name)
-            print(f"{name}: FAILED\n{done.stderr[-3000:]}", file=sys.stderr, flush=True)
-            continue
-        known[name] = json.loads(done.stdout.splitlines()[-1])
-        print(known[name], flush=True)
-        rows = [known[name] for name in readers() if name in known]
-        total = {"cases": sum(r["cases"] for r in rows)}
-        document = {"version": 1, "readers": rows, "total": total}
+        document |= json.loads(RESULTS.read_text())
+    rows = {row["reader"]: row for row in document["readers"]}
+    failed = False
+    for name in arguments or (BOMBS, *readers()):
+        if name == BOMBS:
+            document["bombs"] = bombs()
+        else:
+            command = [sys.executable, __file__, "--one", name, str(cases)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                failed = True
+                print(f"{name}: FAILED\n{done.stderr[-3000:]}", file=sys.stderr, flush=True)
+                continue
+            rows[name] = json.loads(done.stdout.splitlines()[-1])
+            print(rows[name], flush=True)
+        document["readers"] = [rows[name] for name in readers() if name in rows]
+        document["cases"] = sum(row["cases"] for row in document["readers"])
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     return 1 if failed else 0
 

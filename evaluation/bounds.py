@@ -71,11 +71,15 @@ def check_lines(path: Path) -> None:
                 length = len(piece) - piece.rfind(b"\n") - 1
 
 
-def check_csv(path: Path, separator: str = ",") -> None:
-    """Raise InputError for lines that are too long, or too many columns in the first."""
+def check_csv(path: Path) -> None:
+    """Raise InputError for lines that are too long, or too many columns in the first.
+
+    Commas, semicolons or tabs stand between them.
+    """
     check_lines(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         head = file.readline()
+    separator = max((",", ";", "\t"), key=head.count)
     if head.count(separator) >= MOST_COLUMNS:
         count = max(map(len, csv.reader([head], delimiter=separator)), default=0)
         check_columns(count, str(path))

@@ -70,6 +70,8 @@ def damage(
     """
     try:
         told = read_json(folder / CHECKSUMS)["files"]
+        if not told or not isinstance(told, dict):
+            return f"{CHECKSUMS} is not what was written"
         names = sorted(filter(wanted, told))[share]
         for name in names:
             path, size = folder / name, told[name]["bytes"]

@@ -53,6 +53,9 @@ class Column:
     values: tuple[str, ...] = ()
 
 
+SMALLEST, LARGEST = 1e-60, 1e60
+"""Params, tokens and losses that are no mistake, whatever the unit: products of them are finite."""
+
 COLUMNS = (
     Column("run", "text", "rung or target, `190M-5xC`, `7B-4T`", required=True),
     Column(
@@ -67,15 +70,17 @@ COLUMNS = (
         "number",
         "N: every parameter but the input embedding",
         required=True,
-        low=0,
-        above_low=True,
+        low=SMALLEST,
+        high=LARGEST,
     ),
-    Column("tokens", "number", "D: tokens trained on", required=True, low=0),
+    Column("tokens", "number", "D: tokens trained on", required=True, low=0, high=LARGEST),
     Column("flops", "number", "C: training FLOPs; may be empty", low=0),
     Column("step", "count", "optimizer step", required=True, low=0),
     Column("final", "flag", "whether the step is the run's last", required=True),
     Column("task", "text", "task or LM validation set", required=True),
-    Column("loss", "number", "the feature that links both fits", required=True, low=0),
+    Column(
+        "loss", "number", "the feature that links both fits", required=True, low=0, high=LARGEST
+    ),
     Column("loss_unit", "text", "unit of loss", required=True, values=LOSS_UNITS),
     Column("accuracy", "number", "share of right answers; empty for LM sets", low=0, high=1),
     Column("accuracy_metric", "text", "how an answer was picked, `acc_per_char`"),
@@ -151,8 +156,8 @@ def _read_parquet(path: Path) -> DataFrame:
 
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    check_csv(path)
     mark = separator(path)
-    check_csv(path, mark)
     cells = pd.read_csv(
         path,
         sep=mark,
@@ -292,6 +297,9 @@ def _check_rows(frame: DataFrame, source: str) -> None:
             f"{source}: row {row + 1}, columns run, step, task: a second row for "
             f"({run}, {step}, {task}); keep one"
         )
+    tiny = (frame["tokens"] > 0) & (frame["tokens"] < SMALLEST)
+    hint = f"it must be 0 or at least {SMALLEST:g}"
+    _fail(source, tiny, "tokens", "is too small", hint, frame["tokens"])
     for name in ("role", "params"):
         first = frame.groupby("run", sort=False)[name].transform("first")
         _fail(

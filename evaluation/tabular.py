@@ -127,8 +127,8 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        check_csv(path)
         mark = separator(path)
-        check_csv(path, mark)
         # The header is read as a row, so that a doubled column and a row too long are seen.
         cells = pd.read_csv(
             path,

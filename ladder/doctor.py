@@ -44,8 +44,11 @@ class Finding:
     """How to mend it, or what it would be good for; empty where all is well."""
 
 
-def examine(folder: Path) -> list[Finding]:
-    """Look at everything; `folder` is where runs would be written. Changes nothing."""
+def examine(folder: Path, verify: bool = False) -> list[Finding]:
+    """Look at everything; `folder` is where runs would be written. Changes nothing.
+
+    To `verify` reads all that lies there.
+    """
     checks: tuple[Callable[[], Finding], ...] = (
         _version,
         _names,
@@ -58,6 +61,7 @@ def examine(folder: Path) -> list[Finding]:
         _requests,
         _machine,
         lambda: _disk(folder),
+        *((lambda: _written(folder),) if verify else ()),
     )
     return [check() for check in checks]
 
@@ -185,6 +189,22 @@ def _disk(folder: Path) -> Finding:
     if free < LITTLE_DISK:
         return Finding("disk", "broken", found, "make room, or name another folder with --runs")
     return Finding("disk", "ok", found)
+
+
+def _written(folder: Path) -> Finding:
+    from ladder.verify import verify_runs
+
+    if not folder.is_dir():
+        return Finding("files", "absent", f"{folder} is no folder", "name one with --runs")
+    found = verify_runs(folder)
+    if not found.problems:
+        return Finding("files", "ok", f"{found.files} in {folder} are what was written")
+    return Finding(
+        "files",
+        "broken",
+        "; ".join(found.problems),
+        "`ladder train` names, file by file, what to remove, and goes on from what is whole",
+    )
 
 
 def _import_error(name: str) -> str:

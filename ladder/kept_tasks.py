@@ -90,12 +90,13 @@ class KeptTasks:
         """Names and digests; an older ladder's index has no digests."""
         try:
             document = read_json(self.index)
-            told = document if isinstance(document, list) else document["tasks"]
-            # A name must not lead out of the folder.
-            if not all(map(is_file_name, told)):
-                raise TypeError("a name in it is none of a file")
-            digests = document["tasks"] if isinstance(document, dict) else dict.fromkeys(told, "")
-            return {str(name): str(digest) for name, digest in digests.items()}
+            if isinstance(document, list):
+                told = dict.fromkeys(map(str, document), "")
+            else:
+                told = {str(name): str(digest) for name, digest in document["tasks"].items()}
+            if foreign := next((name for name in told if not is_file_name(name)), None):
+                raise InputError(f"{foreign!r} is no name of a file in it")
+            return told
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.index}: is damaged ({error}); remove {self.folder}, and `ladder train` "

@@ -76,12 +76,13 @@ def hold(
     wait: float = LOCK_WAIT,
     shared: bool = False,
     patient: bool = False,
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Hold the lock file `path`, alone or `shared`.
 
     Where another has it, InputError at once, naming it; what is left of a command that was killed
     gets `wait` seconds to let go, and so does anyone with `patient`. `does` says in the message
-    what the other does, "trains it".
+    what the other does, "trains it". Gives the lock's file descriptor: a process that inherits it
+    holds the lock on, should this one end before.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +101,7 @@ def hold(
             time.sleep(POLL)
         try:
             _write_holder(handle, this_process())
-            yield
+            yield handle.fileno()
         finally:
             if not shared:
                 _write_holder(handle, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -15,12 +16,16 @@ from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
+from evaluation.files import InputError
 from ladder.settings import Execution
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Kind = Literal["none", "ddp", "fsdp"]
+
+NETWORK = re.compile("gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)
+"""What torch says where ranks cannot reach one another."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt (malloc.h)."""
@@ -108,6 +113,22 @@ class Parallel:
         """Wait for all ranks."""
         if self.world > 1:
             distributed.barrier()
+
+
+@contextmanager
+def lost_ranks_told(name: str) -> Iterator[None]:
+    """Within it, an error of the network between ranks is one line: one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = " ".join(str(error).split())
+        known = isinstance(error, distributed.DistError) or NETWORK.search(said)
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not known:
+            raise
+        raise InputError(
+            f"{name}: a process that trains along has ended or cannot be reached; the same command "
+            f"goes on from the last checkpoint ({said[:120]})"
+        ) from error
 
 
 def blocks(model: PreTrainedModel) -> list[nn.Module]:

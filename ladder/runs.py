@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -293,10 +294,9 @@ class RunsFolder:
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
-            raise InputError(
-                f"{self.path}: is not empty and holds no config.yaml; give another --runs, or "
-                f"copy the config.yaml of one of its rungs there"
-            )
+            copy = self._mended_by()
+            more = f"; {copy}" if copy.startswith("mend") else "; give another --runs"
+            raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")
         else:
             KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())
             write_text(self.config, sealed_text(dump_config(config)))
@@ -318,7 +318,7 @@ class RunsFolder:
         for path in sorted(self.path.glob(f"*/{self.config.name}")):
             with suppress(InputError, OSError):
                 check_text(path, must=True)
-                return f"mend it by: cp '{path}' '{self.config}'"
+                return f"mend it by: {shlex.join(['cp', str(path), str(self.config)])}"
         return f"no rung holds another: bring it back, or remove {self.path} to start anew"
 
     def statuses(self, plan: Plan) -> list[RungStatus]:

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluation.files import InputError, is_file_name, read_json, write_json, write_text
+from evaluation.files import InputError, is_file_name, read_json, sweep, write_json, write_text
 from ladder.config import Experiment
+from ladder.locks import hold
 from ladder.plan import Plan, Rung
 from ladder.runs import RungStatus, RunsFolder
 from ladder.settings import Cluster, Resources
@@ -191,9 +192,17 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
             )
     texts = scripts(config, plan, names, runs)
     runs.prepare(config)
+    with hold(runs.path / "slurm" / ".lock", "submits its jobs") as lock:
+        return _submit(plan, texts, runs, lock)
+
+
+def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder, lock: int) -> Submission:
     folder = runs.path / "slurm"
-    folder.mkdir(exist_ok=True)
-    known, queue = _read_jobs(runs), jobs(runs)
+    sweep(folder)
+    known = {**_read_jobs(runs), **_untold(texts, runs)}
+    if known:
+        write_json(_jobs_file(runs), {"version": 1, "jobs": known}, sealed=True)
+    queue = jobs(runs)
     finished = tuple(n for n in texts if n != REPORT and runs.rung(n).finished)
     submitted: dict[str, str] = {}
     for name, text in texts.items():
@@ -215,7 +224,8 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
                 after = [waits.id if waits else submitted[rung.trunk.name]]
         write_text(folder / f"{name}.sbatch", text)
         try:
-            said = _slurm(["sbatch", "--parsable", *_sbatch(runs, name, after)], name)
+            # Killed meanwhile, sbatch goes on: the next command waits for what it submits.
+            said = _slurm(["sbatch", "--parsable", *_sbatch(runs, name, after)], name, (lock,))
         except InputError as error:
             told = ", ".join(f"{n} ({id})" for n, id in submitted.items())
             before = f"; submitted before it: {told}" if told else ""
@@ -224,7 +234,7 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
         if not re.fullmatch(r"\d+", id):
             raise InputError(f"{name}: sbatch answered {said.strip()!r}, no job id; see squeue")
         submitted[name] = known[name] = id
-        write_json(_jobs_file(runs), {"version": 1, "jobs": known})
+        write_json(_jobs_file(runs), {"version": 1, "jobs": known}, sealed=True)
     queued = {n: job.id for n, job in queue.items() if n in texts and n not in submitted}
     return Submission(submitted, queued, finished)
 
@@ -338,6 +348,20 @@ def _safe(path: Path) -> Path:
     return full
 
 
+def _untold(texts: Mapping[str, str], runs: RunsFolder) -> dict[str, str]:
+    """Jobs in the queue by their scripts: a command that was killed may have kept no id of one."""
+    try:
+        said = _slurm(["squeue", "--me", "--noheader", "--format=%i|%o"], "the queue")
+    except InputError as error:
+        if "Invalid job id" in str(error):
+            return {}
+        raise
+    pairs = (line.partition("|") for line in said.splitlines())
+    queued = {script: id for id, _, script in pairs}
+    scripts = {name: str(_safe(runs.path) / "slurm" / f"{name}.sbatch") for name in texts}
+    return {name: queued[path] for name, path in scripts.items() if path in queued}
+
+
 def _jobs_file(runs: RunsFolder) -> Path:
     return runs.path / "slurm" / "jobs.json"
 
@@ -346,19 +370,24 @@ def _read_jobs(runs: RunsFolder) -> dict[str, str]:
     path = _jobs_file(runs)
     if not path.is_file():
         return {}
-    document = read_json(path)
+    try:
+        document = read_json(path)
+    except InputError:
+        document = None
     known = document.get("jobs") if isinstance(document, Mapping) else None
     if not isinstance(known, dict) or not all(
         isinstance(id, str) and re.fullmatch(r"\d+", id) for id in known.values()
     ):
-        raise InputError(f"{path}: damaged; see squeue for jobs that are left, then remove it")
+        raise InputError(f"{path}: damaged; remove it, and what is queued is found by its script")
     return known
 
 
-def _slurm(command: list[str], what: str) -> str:
+def _slurm(command: list[str], what: str, inherits: tuple[int, ...] = ()) -> str:
     """Standard output of one of Slurm's commands; InputError with its message where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, pass_fds=inherits
+        )
     except OSError as error:
         raise InputError(f"{what}: {command[0]} cannot be run ({error.strerror})") from None
     if done.returncode:

@@ -21,7 +21,7 @@ from ladder.meter import Meter
 from ladder.model import build_model, freeze_norms
 from ladder.mup import factors
 from ladder.optim import Optimizers, build_optimizers
-from ladder.parallel import Parallel, blocks, joined
+from ladder.parallel import Parallel, blocks, joined, lost_ranks_told
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
 from ladder.scores import Scores, steps_at
@@ -48,6 +48,7 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     config, folder = config.of(rung), runs.rung(rung.name)
     # The first rank alone holds the lock, for all of them.
     with (
+        lost_ranks_told(rung.name),
         joined(config.execution) as parallel,
         folder.lock() if parallel.is_first else nullcontext(),
     ):

@@ -259,7 +259,7 @@ def _others() -> list[Reader]:
         Reader("edges", edges, _read_edges),
         Reader("dataset rows", {"rows.json": File(documents)}, _read_dataset),
         Reader("hub answers", {"answer.json": File({"status": 200})}, _read_hub),
-        Reader("saved models", _model_files(), _read_model, _model_beside()),
+        Reader("saved models", _model_files, _read_model, _model_beside),
     ]
 
 

@@ -12,6 +12,8 @@ from conftest import synthetic
 from fuzz_foreign import CONFIG
 from fuzzing import File, Reader, as_json, as_lines, as_parquet, as_yaml, newest
 
+from evaluation.checksums import sealed_text
+
 
 def own() -> list[Reader]:
     """All of them."""
@@ -43,7 +45,7 @@ def own() -> list[Reader]:
         "a-1xC/manifest.json": File(manifest),
         "a-1xC/progress.json": File(progress),
         "a-1xC/metrics.jsonl": File([line, {**line, "step": 2, "tokens": 200}], as_lines),
-        "tasks/index.json": File(["next"]),
+        "tasks/index.json": File({"version": 1, "tasks": {"next": digest}}),
         "predictions.json": File({"made_from": {"a-1xC/scores.parquet": digest}}),
         "slurm/jobs.json": File({"version": 1, "jobs": {"a-1xC": "12"}}),
     }
@@ -75,7 +77,12 @@ def own() -> list[Reader]:
     }
     return [
         Reader("shard indices", shards, _read_shards, {"0.train.bin": bytes(8)}),
-        Reader("runs folders", run, _read_run, {"config.yaml": as_yaml(CONFIG)}),
+        Reader(
+            "runs folders",
+            run,
+            _read_run,
+            {"config.yaml": sealed_text(as_yaml(CONFIG).decode()).encode()},
+        ),
         Reader("checkpoint metadata", {"step-5/training.json": File(training)}, _read_training),
         Reader("exponents of others", {"other/exponents.json": File(point)}, _read_others),
         Reader(
@@ -87,7 +94,7 @@ def own() -> list[Reader]:
             },
             _read_scores,
         ),
-        Reader("saved predictors and seals", _saved_fits(), _read_fits),
+        Reader("saved predictors and seals", _saved_fits, _read_fits),
     ]
 
 

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import true_accuracy, true_loss
+from tiny_model import saved
 
 from evaluation.records import read_observations, write_observations
 from ladder.cli import main
@@ -285,7 +286,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _lm_eval(folder / "results")
     runs = RunsFolder(folder / "scratch" / "runs" / "mine")
     runs.prepare(load_config("quickstart"))
-    shutil.copy(folder / "obs.parquet", runs.path / "observations.parquet")
+    clusters = [
+        (f"{size}-{m}xC", "ladder", n, 20.0 * n * m)
+        for size, n in (("13M", 12_544_320), ("32M", 32_391_936), ("91M", 91_263_744))
+        for m in (1, 2, 5)
+    ]
+    clusters.append(("1.3B-200B", "target", 1_090_652_160, 2e11))
+    write_observations(table(clusters, ("arc_easy",)), runs.path / "observations.parquet")
     return folder
 
 
@@ -381,6 +388,12 @@ def test_what_a_page_tells_to_type_works_from_top_to_bottom(
             assert missing is None, (
                 f"{where}: {missing!r} is not what the command prints:\n{printed}"
             )
+        elif block.language == "console" and olmo_logs:
+            command, _, shown = block.text.removeprefix("$ ").partition("\n")
+            printed = run(command.replace("obs.parquet", "olmo.parquet"), page)
+            kept = [word for word in shown.split() if word != "..."]
+            missing = in_order(kept, printed.split())
+            assert missing is None, f"{where}: {missing!r} is not printed:\n{printed}"
         elif block.language == "json":
             for line in block.text.splitlines():
                 json.loads(line)
@@ -504,8 +517,38 @@ def test_files_of_the_repository_that_a_page_names_exist(page: str) -> None:
     assert [path for path in re.findall(named, text) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["predict.two_stage", "predict.audit", "evaluation.records"])
+DOCUMENTED = (
+    *("predict.two_stage", "predict.audit", "predict.backtest", "predict.fit", "predict.watch"),
+    *("evaluation.records", "evaluation.metrics"),
+)
+"""Modules of the Python API whose docstrings have examples."""
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_the_examples_of_docstrings_print_what_they_say(name: str, place: Path) -> None:
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted
     assert not found.failed
+
+
+def test_every_module_with_an_example_is_among_those_that_run() -> None:
+    folders = ("evaluation", "predict", "ladder")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    with_examples = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in files
+        if re.search(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert with_examples == set(DOCUMENTED)
+
+
+def test_the_sessions_of_a_page_print_what_they_say(place: Path) -> None:
+    saved(place / "my-model")
+    asked = 0
+    for page in PAGES:
+        session = "\n".join(block.text for block in blocks(page) if block.language == "pycon")
+        examples = doctest.DocTestParser().get_doctest(session, {}, page, page, 0)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        assert not runner.run(examples).failed, page
+        asked += len(examples.examples)
+    assert asked > 40

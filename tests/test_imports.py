@@ -9,6 +9,7 @@ from pathlib import Path
 PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
+    "evaluation.bounds",
     "evaluation.choices",
     "evaluation.columns",
     "evaluation.encoding",
@@ -20,6 +21,7 @@ NO_TORCH = (
     "evaluation.margins",
     "evaluation.metrics",
     "evaluation.olmes",
+    "evaluation.plain",
     "evaluation.prompts",
     "evaluation.records",
     "evaluation.sources",
@@ -104,6 +106,7 @@ NO_TORCH = (
     "ladder.kept_tasks",
     "ladder.locks",
     "ladder.runs",
+    "ladder.verify",
     "ladder.saved",
     "ladder.scales",
     "ladder.scored_runs",

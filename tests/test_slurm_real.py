@@ -180,6 +180,40 @@ def test_branches_wait_for_their_trunk_and_the_report_for_all(
         assert (path / name).read_bytes() == (alone / name).read_bytes()
 
 
+@pytest.mark.slow
+def test_jobs_that_are_cancelled_run_out_of_time_or_are_not_known_lose_nothing(
+    whole: Path, tiny_config: Path, tmp_path: Path, call: Callable[..., str]
+) -> None:
+    """Slurm ends a job at its time limit as it trains; the same commands end with the same."""
+    path = tmp_path / "runs"
+    runs = RunsFolder(path)
+    # A minute is the shortest limit; most of it goes by before training starts.
+    limited = "cluster={time: '00:01:00', signal_seconds: 4, setup: ['sleep 25']}"
+    sets = [word for text in (*SETS, limited) for word in ("--set", text)]
+    ladder = (sys.executable, "-m", "ladder.cli")
+    submit = (*ladder, "train", tiny_config, "--runs", path, *sets, "--engine", "slurm")
+    big = ("--rung", "big-40xC")
+
+    def state(job: str) -> str:
+        return call("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
+
+    assert call(*submit, *big).count(": job ") == 1
+    kept = path / "slurm" / "jobs.json"
+    job = json.loads(kept.read_text())["jobs"]["big-40xC"]
+    # A command that was killed between Slurm's answer and its own note: the job is found.
+    kept.unlink()
+    assert call(*submit, *big) == ""
+    assert json.loads(kept.read_text())["jobs"] == {"big-40xC": job}
+    until(90, lambda: runs.rung("big-40xC").progress.is_file(), "big-40xC trains")
+    call("scancel", job)
+    until(90, lambda: not call("squeue", "--noheader").strip(), "it is gone")
+    assert not runs.rung("big-40xC").finished
+    assert call(*submit).count(": job ") == 6
+    until(600, lambda: not call("squeue", "--noheader").strip(), "all jobs end")
+    for name in ("observations.parquet", "predictions.json", "audit.csv"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes()
+
+
 def losses(metrics: Path) -> list[float]:
     """The training loss of every tenth step."""
     if not metrics.is_file():

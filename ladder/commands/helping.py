@@ -38,7 +38,9 @@ def version(json: Flag = False) -> None:
     sys.stdout.write("".join(f"{name} {found}\n" for name, found in versions.items()))
 
 
-def doctor(runs: Path = Path("runs"), json: Flag = False, out: Path | None = None) -> None:
+def doctor(
+    runs: Path = Path("runs"), verify: Flag = False, json: Flag = False, out: Path | None = None
+) -> None:
     """What works on this machine, what does not, and how to mend it.
 
     Ends with status 1 where something that is there does not work; what is merely absent is fine.
@@ -47,6 +49,8 @@ def doctor(runs: Path = Path("runs"), json: Flag = False, out: Path | None = Non
 
     Args:
         runs: Folder that runs would be written to, whose disk is looked at.
+        verify: Read every checkpoint, shard and table in that folder in full, and name what is not
+            what was written; hours for terabytes.
         json: Print one JSON document.
         out: Write a .json or .csv file.
     """
@@ -58,7 +62,7 @@ def doctor(runs: Path = Path("runs"), json: Flag = False, out: Path | None = Non
     from ladder.doctor import document, examine
 
     tables.check_out(out)
-    findings = examine(runs)
+    findings = examine(runs, verify)
     tables.emit(document(findings), [asdict(f) for f in findings], json, out)
     if not json:
         for finding in findings:

@@ -280,11 +280,14 @@ def judged(
     stage: str,
     fault: str,
     again: Callable[[], Done],
-    same: Callable[[], bool],
+    differs: Callable[[], str],
     folder: Path,
     note: str = "",
 ) -> None:
-    """Run the next command until it ends well, mending as it says, and judge what it made."""
+    """Run the next command until it ends well, mending as it says, and judge what it made.
+
+    `differs` names what of that is not as it must be.
+    """
     refusals: list[str] = []
     for _ in range(5):
         try:
@@ -296,8 +299,8 @@ def judged(
             verdicts.add(stage, fault, "rude", f"{note} {done.complaint}")
             return
         if done.code == 0:
-            if not same():
-                verdicts.add(stage, fault, "wrong", f"{note} {refusals} {done.err[-500:]}")
+            if other := differs():
+                verdicts.add(stage, fault, "wrong", f"{note} {refusals} {other} {done.err[-500:]}")
             else:
                 verdicts.add(stage, fault, "refused" if refusals else "same", note)
             return
@@ -305,6 +308,16 @@ def judged(
         if not mended(done.line, folder):
             break
     verdicts.add(stage, fault, "lost", f"{note} {refusals}")
+
+
+def difference(
+    found: Mapping[str, object], expected: Mapping[str, object], folder: Path | None = None
+) -> str:
+    """What differs, and temporary files that were left in a folder; empty where nothing."""
+    names = sorted({*found, *expected})
+    other = [name for name in names if found.get(name) != expected.get(name)]
+    left = [] if folder is None else [path.name for path in folder.rglob("*.tmp")]
+    return ", ".join([*other, *left])
 
 
 def mended(line: str, folder: Path) -> bool:

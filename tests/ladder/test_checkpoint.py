@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluation.files import InputError
+from evaluation.files import InputError, read_json
 from ladder import train as training
 from ladder.checkpoint import TRAINING, checkpoints, latest_checkpoint, step_of
 from ladder.config import Experiment, load_config
@@ -161,3 +162,86 @@ def test_a_checkpoint_that_is_there_is_not_replaced(
     with pytest.raises(FloatingPointError, match="step 21"):
         training.train_rung(config, rung, runs)
     assert written == [10, 20]
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_the_one_before_used(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    """A bit of the weights, of the optimizer, of what says whose they are: the result is the same.
+
+    Where no other is left, the run begins anew rather than go on from wrong weights.
+    """
+    sets = ("checkpoints.every=10", "evaluation.at=[0.1]")
+    config, rung, whole = prepared(tiny_config, tmp_path / "whole", *sets)
+    training.train_rung(config, rung, whole)
+    _, _, half = prepared(tiny_config, tmp_path / "half", *sets)
+    with monkeypatch.context() as patched:
+        nans(patched, {35})
+        with pytest.raises(FloatingPointError):
+            training.train_rung(config, rung, half)
+    saved = half.rung(rung.name).checkpoints
+    assert [step_of(path) for path in checkpoints(saved)] == [30, 34]
+    weights = "model-00001-of-00001.safetensors"
+    hurt = [("step-34", name) for name in (weights, f"optimizer/{weights}", "training.json")]
+    for number, (step, name) in enumerate([*hurt, ("step-30", weights)]):
+        runs = RunsFolder(tmp_path / f"{number}" / "runs")
+        shutil.copytree(half.path, runs.path)
+        own = runs.rung(rung.name)
+        flip(own.checkpoints / "step-34" / name)
+        if step == "step-30":
+            flip(own.checkpoints / step / name)
+        training.train_rung(config, rung, runs)
+        assert own.scores.read_bytes() == whole.rung(rung.name).scores.read_bytes()
+        said = capfd.readouterr().err
+        assert f"{rung.name}: the checkpoint of step 34 is damaged ({name}" in said
+        goes = "from where the run began" if step == "step-30" else "goes on from step 30"
+        assert goes in said
+        assert (own.checkpoints / "damaged-step-34" / weights).is_file()
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    path.write_bytes(content)
+
+
+def test_scores_that_are_damaged_are_made_again(
+    tiny_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    training.train_rung(config, rung, runs)
+    folder = runs.rung(rung.name)
+    before = folder.scores.read_bytes()
+    flip(folder.scores)
+    assert not folder.complete
+    with pytest.raises(InputError, match="not what was written; `ladder train` scores that run"):
+        runs.gather(make_plan(config))
+    training.train_rung(config, rung, runs)
+    assert folder.scores.read_bytes() == before
+    assert "made again from the checkpoint" in capfd.readouterr().err
+
+
+def test_a_checkpoint_without_checksums_is_read_and_said_so_once(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs", "checkpoints.every=10")
+    with monkeypatch.context() as patched:
+        nans(patched, {35})
+        with pytest.raises(FloatingPointError):
+            training.train_rung(config, rung, runs)
+    for path in checkpoints(runs.rung(rung.name).checkpoints):
+        (path / "checksums.json").unlink()
+        (path / "rows.json").unlink()
+        document = {**read_json(path / TRAINING), "version": 1}
+        (path / TRAINING).write_text(json.dumps(document))
+    with monkeypatch.context() as patched:
+        patched.setattr("evaluation.checksums._told", set())
+        nans(patched, {2})
+        with pytest.raises(FloatingPointError, match="step 36"):
+            training.train_rung(config, rung, runs)
+    assert capfd.readouterr().err.count("checkpoints are read unverified") == 1
+    # Lost from a checkpoint that had them, they are damage.
+    latest, _ = latest_checkpoint(runs.rung(rung.name).checkpoints) or pytest.fail("none")
+    (latest / "checksums.json").unlink()
+    training.train_rung(config, rung, runs)
+    assert "(checksums.json is missing)" in capfd.readouterr().err

@@ -95,7 +95,7 @@ def tensors(folder: RungFolder) -> dict[str, torch.Tensor]:
     return {k: v for p in found[0].rglob("*.safetensors") for k, v in load_file(p).items()}
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.slow)])
 def test_kills_lose_no_run_and_change_no_bit(tiny_config: Path, tmp_path: Path, kills: int) -> None:
     config = load_config(str(tiny_config), SETS)
     folders = [RunsFolder(tmp_path / name) for name in ("whole", "broken")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.files import InputError
 from ladder.corpora.shards import (
+    BLOCK,
     INDEX,
     Index,
     Stream,
@@ -177,3 +179,42 @@ def test_a_token_that_no_probe_saw_is_found_when_it_is_read(tmp_path: Path) -> N
     stream.rows(np.array([0]), 100, VOCABULARY)
     with pytest.raises(InputError, match=r"a\.bin: holds token 999"):
         stream.rows(np.array([20_000]), 100, VOCABULARY)
+
+
+def test_no_flipped_bit_of_a_shard_is_trained_on(folder: Path) -> None:
+    """Size and time stay as they were: only what is read can tell."""
+    index = read_index(folder)
+    assert index is not None
+    path = folder / index.train[0].file
+    before, content = path.stat(), path.read_bytes()
+    for place in range(0, len(content), 7):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        path.write_bytes(changed)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        train, _ = open_shards("s", folder, index, 2**16, index.tokenizer)
+        with pytest.raises(InputError, match="are not what was written; remove"):
+            train[0 : len(train)]
+    path.write_bytes(content)
+    train, _ = open_shards("s", folder, index, 2**16, index.tokenizer)
+    assert len(train[0 : len(train)]) == len(train)
+
+
+def test_blocks_are_verified_as_they_are_read_and_once(tmp_path: Path) -> None:
+    tokens = np.arange(4 * BLOCK, dtype=np.uint16)  # eight blocks
+    shard = write_shard(tmp_path, "0.bin", [tokens])
+    assert shard is not None
+    index = Index(source="s", tokenizer="t", dtype="uint16", train=(shard,), held_out=())
+    path = tmp_path / "0.bin"
+    content = bytearray(path.read_bytes())
+    content[5 * BLOCK + 9] ^= 1
+    path.write_bytes(content)
+    train, _ = open_shards("s", tmp_path, index, 2**16, "t")
+    per_block = BLOCK // 2
+    assert (train[0 : 5 * per_block] == tokens[: 5 * per_block]).all()
+    for begin, end in ((5 * per_block, 5 * per_block + 1), (0, len(train))):
+        with pytest.raises(InputError, match=r"bytes 327,680 to 393,216 are not what was written"):
+            train[begin:end]
+    assert (train[6 * per_block : len(train)] == tokens[6 * per_block :]).all()
+    part = train.part(4 * per_block + 3, 5 * per_block)
+    assert (part[0 : len(part)] == tokens[4 * per_block + 3 : 5 * per_block]).all()
