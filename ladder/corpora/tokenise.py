@@ -88,11 +88,7 @@ def tokenise(job: Job, workers: int) -> Index:
             left.unlink(missing_ok=True)
         found = list(enumerate(units(job.source)))
         if (folder / BEGUN).exists():
-<<<<<<< HEAD
             _check_same(name, folder, made_from, read_begun(folder))
-=======
-            _check_same(name, folder, made_from, _begun(folder))
->>>>>>> 148d695e1a50c65e5dc86580824288981893ba11
         else:
             write_json(folder / BEGUN, made_from, sealed=True)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
@@ -231,20 +227,12 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-<<<<<<< HEAD
 def read_begun(folder: Path) -> dict[str, Any]:
     """What an unfinished folder's shards are made from; InputError where that is damaged."""
     try:
         found = read_json(folder / BEGUN)
-    except InputError:
-        found = None
-=======
-def _begun(folder: Path) -> dict[str, Any]:
-    try:
-        found = read_json(folder / BEGUN)
     except InputError as error:
         raise InputError(f"{error}; remove {folder} to tokenise again") from None
->>>>>>> 148d695e1a50c65e5dc86580824288981893ba11
     if not isinstance(found, dict):
         raise InputError(f"{folder / BEGUN}: is damaged; remove {folder} to tokenise again")
     return found
