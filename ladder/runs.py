@@ -120,15 +120,23 @@ class RungFolder:
     @property
     def complete(self) -> bool:
         """Whether the rung has finished and its scores can be read; they are made again if not."""
-        return self.finished and not self.scores_problem()
-
-    def scores_problem(self) -> str:
-        """Why the scores cannot be read; empty where they can."""
+        if not self.finished:
+            return False
         try:
-            read_observations(self.scores)
+            self.read_scores()
+        except InputError:
+            return False
+        return True
+
+    def read_scores(self) -> pd.DataFrame:
+        """The observations of a finished rung; InputError where they are gone or damaged."""
+        again = "`ladder train` scores that run again"
+        if not self.scores.is_file():
+            raise InputError(f"{self.scores}: is gone; {again}")
+        try:
+            return read_observations(self.scores)
         except InputError as error:
-            return str(error)
-        return ""
+            raise InputError(f"{error}; {again}") from None
 
     def write_manifest(self, rung: Rung, state: str, **more: Any) -> None:
         """Write what was run: rung, seed, state, and all versions and machines that had a hand."""
@@ -328,13 +336,7 @@ class RunsFolder:
     def gather(self, plan: Plan) -> pd.DataFrame:
         """All finished runs' scores in one table, in the plan's order."""
         folders = [self.rung(rung.name) for rung in plan.runs]
-        lost = [f.scores for f in folders if f.finished and not f.scores.is_file()]
-        if lost:
-            raise InputError(f"{lost[0]}: is gone; `ladder train` scores that run again")
-        for folder in folders:
-            if folder.finished and (problem := folder.scores_problem()):
-                raise InputError(f"{problem}; `ladder train` scores that run again")
-        parts = [read_observations(f.scores) for f in folders if f.finished]
+        parts = [folder.read_scores() for folder in folders if folder.finished]
         if not parts:
             raise InputError(f"{self.path}: no run has finished; `ladder train` goes on")
         return pd.concat(parts, ignore_index=True)

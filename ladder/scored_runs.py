@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evaluation.files import InputError
-from evaluation.records import read_observations, write_observations
+from evaluation.records import write_observations
 from evaluation.tasks import read_task
 from ladder.config import Experiment
 from ladder.corpora import open_corpus
@@ -149,7 +149,7 @@ def _runs(path: Path, name: str | None) -> Runs:
 
 
 def _final(folder: RungFolder) -> pd.DataFrame:
-    table = read_observations(folder.scores)
+    table = folder.read_scores()
     return table[table["final"]]
 
 
@@ -157,7 +157,7 @@ def _join(folder: RungFolder, rung: Rung, rows: Sequence[dict[str, Any]]) -> lis
     """Put rows into a rung's scores, in the place of those of the same tasks; returns them."""
     base = rung.observed(rung.steps)
     with folder.lock():
-        table = read_observations(folder.scores)
+        table = folder.read_scores()
         whole = [{**base, **row} for row in rows]
         new = pd.DataFrame([{k: v for k, v in row.items() if v is not None} for row in whole])
         replaced = table["final"] & table["task"].isin(new["task"])

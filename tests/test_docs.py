@@ -519,7 +519,7 @@ def test_files_of_the_repository_that_a_page_names_exist(page: str) -> None:
 
 DOCUMENTED = (
     *("predict.two_stage", "predict.audit", "predict.backtest", "predict.fit", "predict.watch"),
-    *("evaluation.records", "evaluation.metrics"),
+    *("evaluation.records", "evaluation.metrics", "evaluation.plain"),
 )
 """Modules of the Python API whose docstrings have examples."""
 

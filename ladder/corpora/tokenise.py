@@ -231,8 +231,8 @@ def read_begun(folder: Path) -> dict[str, Any]:
     """What an unfinished folder's shards are made from; InputError where that is damaged."""
     try:
         found = read_json(folder / BEGUN)
-    except InputError:
-        found = None
+    except InputError as error:
+        raise InputError(f"{error}; remove {folder} to tokenise again") from None
     if not isinstance(found, dict):
         raise InputError(f"{folder / BEGUN}: is damaged; remove {folder} to tokenise again")
     return found

@@ -17,6 +17,7 @@ from evaluation.records import read_observations
 from evaluation.tasks import Task, read_task, write_task
 from ladder import score
 from ladder.cli import main
+from ladder.saved import latest_checkpoint
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def test_a_saved_checkpoint_gives_the_rows_of_training(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = read_observations(runs / "a-1xC" / "scores.parquet")
-    (checkpoint,) = (runs / "a-1xC" / "checkpoints").iterdir()
+    checkpoint, _ = latest_checkpoint(runs / "a-1xC" / "checkpoints") or pytest.fail("none")
     found = {row["task"]: row for row in rows(capsys, checkpoint)}
     trained = table[table["final"]].set_index("task")
     assert set(found) == set(trained.index) == {"next", "walks_validation"}
@@ -183,7 +184,7 @@ def test_a_saved_checkpoint_gives_the_rows_of_training(
 def test_a_checkpoint_alone_takes_no_options_of_tasks(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (checkpoint,) = (runs / "a-1xC" / "checkpoints").iterdir()
+    checkpoint, _ = latest_checkpoint(runs / "a-1xC" / "checkpoints") or pytest.fail("none")
     for option in (("--pmi",), ("--limit", 2), ("--keep", tmp_path / "kept")):
         assert "name what to score" in fails(capsys, checkpoint, *option)
     assert "no such folder" in fails(capsys, runs / "absent", "--tasks", runs / "tasks/next.jsonl")
