@@ -1,6 +1,6 @@
 """Where the exponents come from: what the grids of configs/origins-*.yaml gave, in every table.
 
-    python benchmarks/origins.py --out benchmarks/origins.md
+    python benchmarks/origins.py --out benchmarks/origins.md --figure docs/origins.svg
     python benchmarks/origins.py --train origins-er --runs runs
 
 The first reads what is kept in benchmarks/results: of every corpus origins-NAME.parquet, the
@@ -25,16 +25,20 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from evaluation.files import read_json, write_json, write_text
 from evaluation.records import read_observations
 from ladder.grid_exponents import NAMES, ratio
 from ladder.report_exponents import LAWS, PAPER
+from predict.drawing import log_axis, to_svg
 from predict.numbers import human
 from predict.slices import geometric_mean
 
 RESULTS = Path(__file__).parent / "results"
+
+SPEAKERS = "origins-speakers"
 
 CORPORA = (
     "origins-walks",
@@ -146,6 +150,14 @@ def cost(document: dict[str, Any]) -> str:
     shared = document.get("runs_of_origins_er", 0)
     minutes = f"{document['seconds'] / 60:.0f}"
     return f"{minutes}, with {shared} runs of origins-er" if shared else minutes
+
+
+def speakers(results: Path) -> list[str]:
+    """What the speakers of the spoken languages cost, where they were trained."""
+    path = results / f"{SPEAKERS}.json"
+    if not path.is_file():
+        return []
+    return [f"The speakers took {read_json(path)['seconds'] / 60:.0f} core minutes more."]
 
 
 def entropy_table(corpora: Sequence[Corpus]) -> str:
@@ -263,7 +275,6 @@ def exponents_table(corpora: Sequence[Corpus], name: str) -> str:
     rows = []
     for c in corpora:
         mean, every = c.mean(name), c.slices(name)
-        known = [slope for s in every if (slope := below_floor(c, s)) is not None]
         least = [s["fit"]["exponent"] for s in every]
         bounded = mean["slices"] if mean else 0
         rows.append(
@@ -275,15 +286,13 @@ def exponents_table(corpora: Sequence[Corpus], name: str) -> str:
                 f"{mean['debiased']:.3f}" if mean and mean["debiased"] is not None else "",
                 f"{mean['without_floor']:.3f}" if mean else "",
                 span(*extremes(least)) if least else "",
-                spread(float(np.mean(known)), float(np.std(known, ddof=1)))
-                if len(known) > 1
-                else "",
+                *(spread(*slope) if (slope := mean_slope(c, name, n)) else "" for n in (None, 2)),
             ]
         )
     value, own, _ = PAPER[name]
-    rows.append(["the paper's, 8K/50K", "", f"{value} ± {own}", "", "", "", "", ""])
+    rows.append(["the paper's, 8K/50K", "", f"{value} ± {own}", *[""] * 6])
     head = ["config", "entropy", "mean ± SD", "bounded", "debiased", "no floor"]
-    return table([*head, "over slices", "slope of log(L - H)"], rows)
+    return table([*head, "over slices", "floor at H", "floor at H, last two"], rows)
 
 
 def extremes(found: Sequence[dict[str, Any]]) -> tuple[float, float]:
@@ -292,17 +301,24 @@ def extremes(found: Sequence[dict[str, Any]]) -> tuple[float, float]:
     return min(values), max(values)
 
 
-def below_floor(corpus: Corpus, part: dict[str, Any]) -> float | None:
+def mean_slope(corpus: Corpus, name: str, last: int | None) -> tuple[float, float] | None:
+    """Mean and SD over slices of the exponent of the `last` points, or all, above the entropy."""
+    found = [below_floor(corpus, s, last) for s in corpus.slices(name)]
+    known = [slope for slope in found if slope is not None]
+    return (float(np.mean(known)), float(np.std(known, ddof=1))) if len(known) > 1 else None
+
+
+def below_floor(corpus: Corpus, part: dict[str, Any], last: int | None = None) -> float | None:
     """Minus the slope of log(loss - entropy): the exponent if the floor of the slice were H."""
-    over = np.array(part["losses"]) - corpus.entropy
+    over = np.array(part["losses"])[-(last or 0) :] - corpus.entropy
     if (over <= 0).any():
         return None
-    return -float(np.polyfit(np.log(part["x"]), np.log(over), 1)[0])
+    return -float(np.polyfit(np.log(part["x"][-(last or 0) :]), np.log(over), 1)[0])
 
 
-def spread(mean: float, sd: float | None) -> str:
+def spread(mean: float, sd: float | None, digits: int = 3) -> str:
     """Mean and SD."""
-    return f"{mean:.3f}" if sd is None else f"{mean:.3f} ± {sd:.3f}"
+    return f"{mean:.{digits}f}" if sd is None else f"{mean:.{digits}f} ± {sd:.{digits}f}"
 
 
 def slices_table(corpus: Corpus) -> str:
@@ -352,7 +368,9 @@ def surfaces_table(corpora: Sequence[Corpus]) -> str:
 
 def against_entropy(corpora: Sequence[Corpus], name: str) -> str:
     """Whether exponents rise or fall with entropy, in one sentence."""
-    known = [(c.entropy, m["mean"]) for c in corpora if (m := c.mean(name))]
+    # Another window of sizes on the same graph is no other corpus.
+    own = [c for c in corpora if c.name != "origins-er-wide"]
+    known = [(c.entropy, m["mean"]) for c in own if (m := c.mean(name))]
     if len(known) < 4:
         return f"{name}: {len(known)} corpora bound it, too few to say how it goes with entropy."
     order = stats.spearmanr(*zip(*known, strict=True))
@@ -395,16 +413,19 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
                 + "; ".join(parts)
                 + f". The paper's in sample: {times}."
             )
-        near: list[str] = []
-        far: list[str] = []
-        for c in corpora:
-            if mean := c.mean(name):
-                off = abs(mean["mean"] - value)
-                both = math.hypot(own, mean["sd"] or 0.0)
-                (near if off <= 2 * both else far).append(f"{c.name} {mean['mean']:.2f}")
+        told_ = [
+            f"{c.name} {spread(mean['mean'], mean['sd'], 2)} ({mean['mean'] - value:+.2f})"
+            for c in corpora
+            if (mean := c.mean(name))
+        ]
         lines.append(
-            f"{name} beside the paper's {value} ± {own}: within twice both spreads on "
-            f"{', '.join(near) or 'no corpus'}; outside on {', '.join(far) or 'none'}."
+            f"{name} beside the paper's {value} ± {own}, mean ± SD over slices and the difference: "
+            f"{', '.join(told_)}."
+        )
+        ends = [f"{c.name} {spread(*last, 2)}" for c in corpora if (last := mean_slope(c, name, 2))]
+        lines.append(
+            f"{LAWS[name]}, exponent between the last two points with the floor held at the "
+            f"entropy: {', '.join(ends)}."
         )
         lines.append(against_entropy(corpora, name))
     below = {c.name: int((c.losses["loss"] < c.entropy - 3 * c.entropy_se).sum()) for c in corpora}
@@ -424,7 +445,7 @@ def findings(corpora: Sequence[Corpus]) -> list[str]:
 # The report
 
 
-def report(corpora: Sequence[Corpus]) -> str:
+def report(corpora: Sequence[Corpus], results: Path = RESULTS) -> str:
     """Everything, as Markdown."""
     parts = [
         "`python benchmarks/origins.py`, from benchmarks/results/origins-*. One seed a run, nats "
@@ -432,6 +453,7 @@ def report(corpora: Sequence[Corpus]) -> str:
         "of one busy core, report and all.",
         "## Corpora",
         corpora_table(corpora),
+        *speakers(results),
         "## In words",
         "\n".join(f"- {line}" for line in findings(corpora)),
         "## Losses and the entropy",
@@ -450,8 +472,9 @@ def report(corpora: Sequence[Corpus]) -> str:
             "only the exponential / neither / both. Held out: the last point, those before it "
             "fitted.",
             laws_table(corpora, name),
-            f"The exponent {name}. Slices that do not bound it are in no mean. The last column "
-            "holds the floor of every slice at the entropy, as if nothing else were lacking.",
+            f"The exponent {name}. Slices that do not bound it are in no mean. The last columns "
+            "hold the floor of every slice at the entropy, as if nothing else were lacking: the "
+            "slope of log(L - H) over all points, and between the last two.",
             exponents_table(corpora, name),
         ]
     parts += ["## Surfaces of N and D", surfaces_table(corpora)]
@@ -459,6 +482,25 @@ def report(corpora: Sequence[Corpus]) -> str:
     for c in corpora:
         parts += [f"### {c.name}", "Loss less entropy:", excess_table(c), slices_table(c)]
     return "\n\n".join(parts) + "\n"
+
+
+def figure(corpora: Sequence[Corpus]) -> Figure:
+    """Loss above the entropy: over N at the most tokens, and over D at the most params."""
+    drawn = Figure(figsize=(10, 4), layout="constrained")
+    axes = drawn.subplots(1, 2, sharey=True)
+    panels = (("params", "tokens", "params N"), ("tokens", "params", "tokens D"))
+    for axis, (along, held, label) in zip(axes, panels, strict=True):
+        for number, c in enumerate(corpora):
+            rows = c.losses[c.losses[held] == c.losses[held].max()].sort_values(along)
+            over = rows["loss"] - c.entropy
+            axis.plot(rows[along], over, "o-", color=f"C{number}", ms=3, lw=1, label=c.name)
+        every = [float(v) for c in corpora for v in (c.losses[along].min(), c.losses[along].max())]
+        log_axis(axis.xaxis, min(every) / 1.2, max(every) * 1.2)
+        axis.set(title=f"at the most {held}", xlabel=label, yscale="log")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("loss above the entropy, nats per token")
+    axes[1].legend(fontsize=7)
+    return drawn
 
 
 # Training
@@ -469,7 +511,9 @@ def train(name: str, runs: Path, results: Path) -> None:
     folder, before = runs / name, runs / f"{name}.seconds.json"
     told = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
-    command = [sys.executable, "-m", "ladder.cli", "run", name, "--workers", "1"]
+    # Speakers are trained to speak, not to be fitted.
+    verb = "train" if name == SPEAKERS else "run"
+    command = [sys.executable, "-m", "ladder.cli", verb, name, "--workers", "1"]
     subprocess.run([*command, "--runs", str(folder)], check=True)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = now.ru_utime + now.ru_stime - told.ru_utime - told.ru_stime
@@ -485,6 +529,9 @@ def train(name: str, runs: Path, results: Path) -> None:
 def keep(name: str, folder: Path, seconds: dict[str, float], results: Path) -> None:
     """Copy what the tables need of a runs folder."""
     results.mkdir(parents=True, exist_ok=True)
+    if name == SPEAKERS:
+        write_text(results / f"{name}.json", json.dumps(seconds, separators=(",", ":")) + "\n")
+        return
     rows = read_observations(folder / "observations.parquet")
     rows.dropna(axis=1, how="all").to_parquet(results / f"{name}.parquet", compression="zstd")
     path = folder / "exponents.json"
@@ -500,15 +547,18 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--figure", type=Path, help="where the figure goes, .svg")
     given = parser.parse_args()
     for name in given.train:
         train(name, given.runs, given.results)
     corpora = kept(given.results)
     if given.train or not corpora:
         return
-    text = report(corpora)
+    text = report(corpora, given.results)
     if given.out:
         write_text(given.out, text)
+    if given.figure:
+        write_text(given.figure, to_svg(figure(corpora)))
     print(text)
 
 

@@ -96,10 +96,13 @@ def mup_report(rows: pd.DataFrame) -> list[str]:
             body.append(row)
     head = ["tokens", "params", "standard (base)", "muP (base)", "muP less standard, by seed"]
     parts.append(table(head, body))
-    body, logs = [], []
+    body, logs = [], list[np.ndarray]()
     for count in tokens:
-        for size in sizes[1:-1]:
-            level = float(np.mean(curves["sp", count].set_index("params")["excess"][size]))
+        for size in sizes[1:]:
+            # The worst of both and of all seeds at a size: a level that every curve comes down to,
+            # so that none is left out for never reaching it.
+            own = [curves[kind, count].set_index("params")["excess"] for kind in ("sp", "mup")]
+            level = max(value for excess in own for value in excess[size])
             pairs = [
                 (needed(curves["mup", count], s, level), needed(curves["sp", count], s, level))
                 for s in range(len(seeds))
@@ -107,21 +110,27 @@ def mup_report(rows: pd.DataFrame) -> list[str]:
             ratios = [a / b for a, b in pairs if a and b]
             if len(ratios) < len(seeds):
                 continue
-            logs.append(float(np.log(ratios).mean()))
+            logs.append(np.log(ratios))
             body.append(
                 [count, f"{level:.4f}", human(size), ", ".join(f"{value:.3f}" for value in ratios)]
             )
-    head = ["tokens", "excess loss", "standard's params", "muP's over standard's, by seed"]
+    head = ["tokens", "excess loss", "the worst at params", "muP's over standard's, by seed"]
     parts.append(table(head, body))
-    if len(logs) > 1:
-        mean = math.exp(float(np.mean(logs)))
-        low, high = math.exp(min(logs)), math.exp(max(logs))
+    if logs:
+        every = np.array(logs)
+        mean, seeded = math.exp(every.mean()), np.exp(every.mean(axis=0))
         word = "fewer" if mean < 1 else "more"
-        one_sided = high < 1 or low > 1
+        one_sided = bool((every < 0).all() or (every > 0).all())
         parts.append(
             f"For the same excess loss at the same tokens muP needs {abs(100 * (mean - 1)):.1f}% "
-            f"{word} params, geometric mean over {len(logs)} levels ({low:.3f} to {high:.3f} times)"
-            + ("." if one_sided else ": no clear difference, levels go either way.")
+            f"{word} params, geometric mean over {len(logs)} levels; by seed "
+            f"{' and '.join(f'{value:.3f}' for value in seeded)} times, over levels and seeds "
+            f"{math.exp(every.min()):.3f} to {math.exp(every.max()):.3f}"
+            + (
+                ", all on one side."
+                if one_sided
+                else ": no clear difference, for levels and seeds go either way."
+            )
         )
     return parts
 

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.bounds import check_parquet_size, parse_json
 from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.files import InputError, atomic_write
 from evaluation.tasks import Task
@@ -34,6 +35,9 @@ SCHEMA = pa.schema(
 which `bytes` and `characters` leave out; `unconditional` is empty where it was not scored."""
 
 LABEL = b"task-ladder"
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, pa.ArrowException)
+"""What reading a record raises that is none of ours, or damaged."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +157,15 @@ def write_choices(scores: ChoiceScores, path: Path) -> None:
 def read_choices(path: Path) -> ChoiceScores:
     """Read what `write_choices` wrote; raises InputError where it did not."""
     try:
+        check_parquet_size(path)
         check_parquet(path)
         table = pq.read_table(path)
-        label = json.loads((table.schema.metadata or {})[LABEL])
+        label = parse_json((table.schema.metadata or {})[LABEL])
         columns = table.replace_schema_metadata().cast(SCHEMA).to_pydict()
         name, digest = str(label["task"]), str(label["digest"])
         cut, differ = int(label["cut"]), int(label["differ"])
         context = str(label["unconditional"])
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: holds no scores of choices ({reason}); remove it") from error
     starts = [row for row, index in enumerate(columns["choice"]) if index == 0]

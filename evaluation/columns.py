@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,13 +61,24 @@ def there_is_no(name: str, found: Sequence[str]) -> str:
     return f"no column {name!r}; {hint}there are {some(found)}"
 
 
-def hints(missing: Sequence[str], found: Sequence[str]) -> str:
-    """How to name what a table calls otherwise, as options of a command."""
-    pairs, left = [], list(map(str, found))
+def hints(
+    missing: Sequence[str],
+    found: Sequence[str],
+    known: Iterable[str] = (),
+    words: Mapping[str, Sequence[str]] | None = None,
+) -> str:
+    """How to name what a table calls otherwise, as options of a command.
+
+    Columns of `known` names are what they say, and nothing else; `words` are those that a column
+    may hold, of which one may stand for all rows.
+    """
+    left = [str(name) for name in found if str(name) not in set(known)]
+    pairs = []
     for name in missing:
         if close := nearest(name, left, 1):
             left.remove(close[0])
             pairs.append(f"--map {name}={close[0]}")
+    pairs += [f"--map {name}={said[0]}" for name, said in (words or {}).items() if name in missing]
     if pairs:
         return f"did you mean {' '.join(pairs)}?"
     return "name yours with --map OURS=THEIRS, or let `ladder import csv` make a table"

@@ -14,6 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evaluation.plain import plain
+
+LARGEST_JSON = 2**28
+"""Bytes of a file that is one JSON document."""
 CHECKSUM, SHA256 = "checksum", "sha256:"
 """Key of a sealed document's digest, and how that begins."""
 
@@ -26,7 +30,36 @@ SAMPLE, PLACES = 2**16, 64
 
 
 class InputError(ValueError):
-    """A user's mistake, in one line: what is wrong, where, and how to mend it."""
+    """A user's mistake, in one line: what is wrong, where, and how to mend it.
+
+    Whatever of a file's contents it quotes, the line is plain text (evaluation.plain).
+    """
+
+    def __init__(self, message: object) -> None:
+        super().__init__(plain(str(message)))
+
+
+DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
+"""Names of files that Windows keeps for devices, whatever their ending."""
+
+LONGEST_NAME = 200
+"""Bytes of a file's name without the endings that it may get."""
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a name, of whoever's file it is, stays in its folder and is a file's on any system.
+
+    It has no separator, no control character, nothing that Windows refuses, and is not hidden.
+    """
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and not set(name) & set('/\\:*?"<>|')
+        and name[:1] not in ("", ".", " ")
+        and name[-1:] not in (".", " ")
+        and name.partition(".")[0].rstrip().lower() not in DEVICES
+        and len(name.encode()) <= LONGEST_NAME
+    )
 
 
 def sync_folder(folder: Path) -> None:
@@ -132,9 +165,15 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
+        if (size := path.stat().st_size) > LARGEST_JSON:
+            raise InputError(f"{path}: has {size:,} bytes, too many for what it should hold")
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     sealed = isinstance(document, dict) and str(document.get(CHECKSUM, "")).startswith(SHA256)

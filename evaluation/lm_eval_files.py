@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from evaluation.bounds import check_size, lines_of
 from evaluation.choices import ItemScores, item_scores
-from evaluation.files import InputError
+from evaluation.files import LARGEST_JSON, InputError
 from evaluation.records import LARGEST_COUNT
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
@@ -185,8 +186,10 @@ def told(questions: list[Question]) -> list[ItemScores]:
 def read_lines(file: Path, whole: bool = False) -> Iterator[bytes]:
     """A file's lines, or all of it as one."""
     try:
+        if whole:
+            check_size(file, LARGEST_JSON)
         with file.open("rb") as lines:
-            yield from ([lines.read()] if whole else lines)
+            yield from ([lines.read()] if whole else lines_of(lines, str(file)))
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
 

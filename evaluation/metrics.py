@@ -133,7 +133,18 @@ SOFT: Mapping[str, Callable[[Choices], Array]] = {"soft": soft_accuracy, "task_c
 
 
 def measure(scores: ChoiceScores) -> dict[str, Value]:
-    """Every metric that a task's record allows, and `bpb_corpus`, all bits over all bytes."""
+    """Every metric that a task's record allows, and `bpb_corpus`, all bits over all bytes.
+
+    >>> from evaluation.choices import choice_scores
+    >>> from evaluation.metrics import measure
+    >>> from evaluation.tasks import Item, Task
+    >>> task = Task("sky", (Item("1", "The sky is", (" blue", " green"), 0),))
+    >>> values = measure(choice_scores(task, log_likelihoods=[-2.0, -3.0], tokens=[1, 1]))
+    >>> values["acc"].value
+    1.0
+    >>> round(values["bpb"].value, 3)  # 2 nats over the 4 bytes of "blue"
+    0.721
+    """
     choices = flat_choices(scores)
     metrics = dict(LOSSES)
     if len(scores.items[0].log_likelihoods) > 1:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 
 from evaluation.checksums import damage, has_checksums
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError
-from evaluation.hub import is_out_of_reach
+from evaluation.hub import check_cached, is_out_of_reach
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
@@ -23,9 +22,6 @@ if TYPE_CHECKING:
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types of weights by name."""
-
-LOADING = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
-"""What loading raises where there is no such model, or a broken one."""
 
 KERNELS = ("mamba_ssm", "causal_conv1d")
 """Packages whose kernels transformers takes for state spaces, on a GPU only."""
@@ -103,7 +99,10 @@ def load_model(
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
         )
-    except LOADING as error:
+        check_cached(name)
+    except InputError:
+        raise
+    except Exception as error:  # of a broken file both libraries raise whatever comes
         reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{name}: cannot be loaded as a causal language model ({reason})"

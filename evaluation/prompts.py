@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evaluation.bounds import check_csv, read_yaml
 from evaluation.files import InputError
 from evaluation.tasks import Item, Task, check_item, checked_task, read_lines
 
@@ -51,6 +51,9 @@ class Prompt(BaseModel):
 def read_prompted(path: Path) -> Task:
     """Read the task NAME from NAME.yaml; raises InputError naming file, row or key."""
     prompt = _read_prompt(path)
+    for key, name in (("data", prompt.data), ("examples", prompt.examples)):
+        if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise InputError(f"{path}: {key}: {name!r} must be a file beside it, or below")
     rows = _read_rows(path.parent / prompt.data)
     head = prompt.preamble
     if prompt.shots:
@@ -76,14 +79,10 @@ def read_prompted(path: Path) -> Task:
 
 
 def _read_prompt(path: Path) -> Prompt:
+    if not path.exists():
+        raise InputError(f"{path}: no such task file")
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return Prompt.model_validate(document)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such task file") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: not readable as YAML ({reason})") from error
+        return Prompt.model_validate(read_yaml(path))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(map(str, problem["loc"])) or "the file"
@@ -99,6 +98,7 @@ def _read_rows(path: Path) -> list[tuple[str, Row]]:
     if path.suffix != ".csv":
         raise InputError(f"{path}: must be .csv or .jsonl")
     try:
+        check_csv(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             names = reader.fieldnames or []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from evaluation.bounds import check_csv, check_parquet_size
 from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.columns import hints, with_known_names
 from evaluation.files import InputError, atomic_write, write_text
@@ -52,6 +53,9 @@ class Column:
     values: tuple[str, ...] = ()
 
 
+SMALLEST, LARGEST = 1e-60, 1e60
+"""Params, tokens and losses that are no mistake, whatever the unit: products of them are finite."""
+
 COLUMNS = (
     Column("run", "text", "rung or target, `190M-5xC`, `7B-4T`", required=True),
     Column(
@@ -66,15 +70,17 @@ COLUMNS = (
         "number",
         "N: every parameter but the input embedding",
         required=True,
-        low=0,
-        above_low=True,
+        low=SMALLEST,
+        high=LARGEST,
     ),
-    Column("tokens", "number", "D: tokens trained on", required=True, low=0),
+    Column("tokens", "number", "D: tokens trained on", required=True, low=0, high=LARGEST),
     Column("flops", "number", "C: training FLOPs; may be empty", low=0),
     Column("step", "count", "optimizer step", required=True, low=0),
     Column("final", "flag", "whether the step is the run's last", required=True),
     Column("task", "text", "task or LM validation set", required=True),
-    Column("loss", "number", "the feature that links both fits", required=True, low=0),
+    Column(
+        "loss", "number", "the feature that links both fits", required=True, low=0, high=LARGEST
+    ),
     Column("loss_unit", "text", "unit of loss", required=True, values=LOSS_UNITS),
     Column("accuracy", "number", "share of right answers; empty for LM sets", low=0, high=1),
     Column("accuracy_metric", "text", "how an answer was picked, `acc_per_char`"),
@@ -95,6 +101,9 @@ _FLAGS = {
     **dict.fromkeys(("true", "1", "1.0", "yes"), True),
     **dict.fromkeys(("false", "0", "0.0", "no"), False),
 }
+
+LONGEST_HEAD = 2**20
+"""Characters of a CSV's first line that are looked at for what parts its cells."""
 
 LARGEST_COUNT = 2**53
 """Counts up to here are exact as a float."""
@@ -124,7 +133,7 @@ def read_frame(path: Path) -> DataFrame:
     try:
         if path.suffix == ".parquet":
             check_parquet(path)
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
     except InputError:
         raise
     except (ValueError, OSError) as error:
@@ -136,15 +145,22 @@ def read_frame(path: Path) -> DataFrame:
 def separator(path: Path) -> str:
     """What stands between the cells of a CSV file: a comma, a semicolon or a tab."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        head = file.readline()
+        head = file.readline(LONGEST_HEAD)
     return max((",", ";", "\t"), key=head.count)
+
+
+def _read_parquet(path: Path) -> DataFrame:
+    check_parquet_size(path)
+    return pd.read_parquet(path)
 
 
 def _read_csv(path: Path) -> DataFrame:
     """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+    check_csv(path)
+    mark = separator(path)
     cells = pd.read_csv(
         path,
-        sep=separator(path),
+        sep=mark,
         header=None,
         dtype=str,
         keep_default_na=False,
@@ -186,7 +202,7 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
         raise InputError(
             f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
             f"it has {', '.join(map(str, frame.columns)) or 'none'}; "
-            f"{hints(missing, frame.columns)}"
+            f"{hints(missing, frame.columns, _BY_NAME, {'loss_unit': LOSS_UNITS})}"
         )
     if not len(frame):
         raise InputError(f"{source}: has no rows")
@@ -226,7 +242,7 @@ def _typed(values: Series, column: Column, source: str) -> Series:
     high = numbers > highest
     hint = f"it must be at most {highest:g}"
     if column.high == 1:
-        hint += " (a share, not per cent)"
+        hint += " (a share, not per cent; `ladder import csv --percent` divides)"
     _fail(source, high, column.name, "is too large", hint, values)
     if column.kind == "count":
         broken = (numbers % 1 != 0) & ~empty
@@ -281,6 +297,9 @@ def _check_rows(frame: DataFrame, source: str) -> None:
             f"{source}: row {row + 1}, columns run, step, task: a second row for "
             f"({run}, {step}, {task}); keep one"
         )
+    tiny = (frame["tokens"] > 0) & (frame["tokens"] < SMALLEST)
+    hint = f"it must be 0 or at least {SMALLEST:g}"
+    _fail(source, tiny, "tokens", "is too small", hint, frame["tokens"])
     for name in ("role", "params"):
         first = frame.groupby("run", sort=False)[name].transform("first")
         _fail(

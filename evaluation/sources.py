@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.bounds import check_csv
 from evaluation.files import InputError, read_json
 from evaluation.records import validate
 
@@ -173,7 +174,10 @@ def _read_run(file: Path, size: _Size) -> pd.DataFrame:
 
 def _read_numbers(file: Path) -> pd.DataFrame:
     try:
+        check_csv(file)
         log = pd.read_csv(file)
+    except InputError:
+        raise
     except (ValueError, OSError) as error:
         raise InputError(f"{file}: cannot be read as CSV ({error})") from error
     if not len(log):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from evaluation.bounds import check_csv
 from evaluation.columns import hints, nearest, some, there_is_no, with_known_names
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, read_frame, separator, validate
@@ -126,15 +127,19 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
+        check_csv(path)
+        mark = separator(path)
         # The header is read as a row, so that a doubled column and a row too long are seen.
         cells = pd.read_csv(
             path,
-            sep=separator(path),
+            sep=mark,
             header=None,
             dtype=str,
             keep_default_na=False,
             encoding="utf-8-sig",
         ).fillna("")
+    except InputError:
+        raise
     except (ValueError, OSError, csv.Error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
@@ -196,6 +201,8 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
             f"{source}: no column holds the runs' names; there are {some(cells.columns)}; "
             f"{hints(['run'], cells.columns)}"
         )
+    if not len(table):
+        raise InputError(f"{source}: no row has a value in the columns that were named")
     table = _complete(table.reset_index(drop=True), mapping, source)
     return validate(table.drop(columns=LAST, errors="ignore"), source)
 

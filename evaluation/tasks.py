@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evaluation.bounds import lines_of, parse_json
 from evaluation.files import InputError, write_text
 
 METRIC = "acc_per_char"
@@ -92,27 +93,37 @@ def write_task(task: Task, folder: Path) -> None:
 
 def read_lines(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """The JSON objects of a JSONL file with their line numbers; InputError naming a bad line."""
+    entries, place = [], 0
     try:
-        # Not splitlines: texts may hold U+2028 and its like, which end no line of JSONL.
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        with path.open("rb") as file:
+            # Bytes, for texts may hold U+2028 and its like, which end no line of JSONL.
+            for number, line in enumerate(lines_of(file, str(path)), 1):
+                text = _decoded(line, path, place)
+                place += len(line)
+                if text.strip():
+                    entries.append((number, _entry(text, f"{path}, line {number}")))
     except FileNotFoundError:
         raise InputError(f"{path}: no such task file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: not UTF-8 at byte {error.start}") from error
-    entries = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: not JSON ({error})") from error
-        if not isinstance(entry, dict):
-            raise InputError(f"{path}, line {number}: must be an object, such as {{...}}")
-        entries.append((number, entry))
     return entries
+
+
+def _decoded(line: bytes, path: Path, place: int) -> str:
+    try:
+        return line.decode("utf-8" if place else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 at byte {place + error.start}") from error
+
+
+def _entry(text: str, where: str) -> dict[str, Any]:
+    try:
+        entry = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{where}: not JSON ({error})") from error
+    if not isinstance(entry, dict):
+        raise InputError(f"{where}: must be an object, such as {{...}}")
+    return entry
 
 
 def parse_item(entry: dict[str, Any], where: str) -> Item:

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from evaluation.bounds import check_parquet_size, parse_json
 from evaluation.checksums import check_parquet, seal_parquet
-from evaluation.choices import LABEL
+from evaluation.choices import LABEL, UNREADABLE
 from evaluation.files import InputError, atomic_write
 
 SUFFIXES = (".txt", ".npy", ".bin")
@@ -78,17 +79,16 @@ def write_text_scores(scores: TextScores, path: Path) -> None:
 def read_text_scores(path: Path) -> TextScores:
     """Read what `write_text_scores` wrote; raises InputError where it did not."""
     try:
+        check_parquet_size(path)
         check_parquet(path)
         table = pq.read_table(path)
-        label = json.loads((table.schema.metadata or {})[LABEL])
+        label = parse_json((table.schema.metadata or {})[LABEL])
         columns = table.to_pydict()
-        return TextScores(
-            str(label["text"]),
-            tuple(map(float, columns["nats"])),
-            tuple(map(int, columns["tokens"])),
-            None if label["bytes"] is None else int(label["bytes"]),
-            str(label["digest"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        nats, tokens = tuple(map(float, columns["nats"])), tuple(map(int, columns["tokens"]))
+        if not nats or not all(map(math.isfinite, nats)) or min(tokens) < 1:
+            raise ValueError("its nats are not finite, or a window has no tokens")
+        bytes = None if label["bytes"] is None else int(label["bytes"])
+        return TextScores(str(label["text"]), nats, tokens, bytes, str(label["digest"]))
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: holds no scores of a text ({reason}); remove it") from error

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from evaluation.bounds import read_array
 from evaluation.files import InputError, whole_digest
 from evaluation.ranks import ONE, Ranks
 from evaluation.rows import is_out_of_memory, kept_logits, most_logits
@@ -127,7 +128,7 @@ def _read(loaded: LoadedModel, path: Path) -> _Stream:
         return _read_text(loaded, path)
     try:
         if path.suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = read_array(path)
         else:
             kind = np.dtype(np.uint16 if loaded.vocabulary <= 2**16 else np.uint32)
             if path.stat().st_size % kind.itemsize:

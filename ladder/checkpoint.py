@@ -282,7 +282,7 @@ def _read_training(path: Path, run: Mapping[str, Any]) -> Training:
     try:
         found = read_json(path / TRAINING)
         training = Training(int(found["step"]), int(found["skipped"]), dict(found["run"]))
-    except (InputError, KeyError, TypeError, ValueError) as error:
+    except (InputError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(_damaged(path, type(error).__name__)) from None
     other = [
         f"{key} is {training.run.get(key)!r}, not {value!r}"

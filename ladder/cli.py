@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evaluation.files import InputError
+from evaluation.plain import plain
 from ladder.commands import COMMANDS
 from ladder.usage import overview, page
 
@@ -37,6 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        print(
+            "ladder: not enough memory for what the files hold, or say that they hold",
+            file=sys.stderr,
+        )
         return 1
     except Exception as error:
         if os.environ.get("LADDER_DEBUG"):
@@ -89,13 +96,15 @@ def _boxed(text: str) -> str:
         elif set(line) & set("─-"):
             paragraphs.append([])
     first, *others = [" ".join(p) for p in paragraphs if p] or ["the command cannot be read"]
-    nearest = [p.split()[3] for p in others if p.startswith("Perhaps you meant: ")]
-    hint = f"; did you mean {'--' + nearest[0]}?" if nearest else ""
+    nearest = [p.split()[3].strip(",") for p in others if p.startswith("Perhaps you meant: ")]
+    # The parser lists the older of an option's two names first.
+    names = ["map" if name == "column" else name for name in nearest]
+    hint = f"; did you mean --{names[0]}?" if names else ""
     return first.rstrip(".") + hint
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return plain(" ".join(str(error).split()))
 
 
 def entry() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from ladder.usage import options
 
-CONFIGS = ("run", "plan", "train")
+CONFIGS = ("run", "plan", "tokenise", "train", "entropy", "coordinates")
 """Verbs whose first argument is a config, which may be a shipped one."""
 
 BASH = """_ladder() {{

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from evaluation.bounds import parse_yaml, read_yaml
 from evaluation.files import InputError
 from ladder.corpora.chain_settings import GraphCorpus, NgramCorpus
 from ladder.corpora.settings import SampledCorpus, TextCorpus, WalksCorpus
@@ -49,7 +50,7 @@ AnyCorpus = WalksCorpus | GraphCorpus | NgramCorpus | TextCorpus | SampledCorpus
 """Where tokens come from, told apart by `kind`."""
 
 
-RecipeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=32)]
+RecipeName = Annotated[Name, Field(max_length=32)]
 """A recipe's name, short enough to be a part of a rung's."""
 
 
@@ -202,10 +203,7 @@ def load_config(name: str, overrides: tuple[str, ...] = ()) -> Experiment:
     Raises InputError naming the file, the key and the nearest known key.
     """
     path = find_config(name)
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not readable as YAML ({_one_line(error)})") from error
+    document = read_yaml(path)
     if not isinstance(document, dict):
         raise InputError(f"{path}: must hold keys and values, such as name: quickstart")
     for override in overrides:
@@ -248,9 +246,9 @@ def _override(document: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise InputError(f"--set {override}: {parent!r} is no section")
     try:
-        section[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: {_one_line(error)}") from error
+        section[last] = parse_yaml(value)
+    except ValueError as error:
+        raise InputError(f"--set {override}: {error}") from error
 
 
 def _first_problem(error: ValidationError) -> str:
@@ -329,7 +327,3 @@ def _flat(document: Any, prefix: str = "") -> dict[str, Any]:
             for k, v in _flat(value, f"{prefix}.{i}").items()
         }
     return {prefix: document}
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

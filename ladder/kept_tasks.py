@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evaluation.files import InputError, read_json, whole_digest, write_json
+from evaluation.files import InputError, is_file_name, read_json, whole_digest, write_json
 from evaluation.tasks import Task, read_task, write_task
 
 INDEX = "index.json"
@@ -91,8 +91,12 @@ class KeptTasks:
         try:
             document = read_json(self.index)
             if isinstance(document, list):
-                return dict.fromkeys(map(str, document), "")
-            return {str(name): str(digest) for name, digest in document["tasks"].items()}
+                told = dict.fromkeys(map(str, document), "")
+            else:
+                told = {str(name): str(digest) for name, digest in document["tasks"].items()}
+            if foreign := next((name for name in told if not is_file_name(name)), None):
+                raise InputError(f"{foreign!r} is no name of a file in it")
+            return told
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.index}: is damaged ({error}); remove {self.folder}, and `ladder train` "

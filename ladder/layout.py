@@ -9,8 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+
+from evaluation.plain import plain
 
 WIDTH = 80
 """Characters of a line where output is no terminal: what a file holds must not follow the screen
@@ -51,9 +54,9 @@ class Grid:
     keys: int = 1
     """Leading columns that name a row; every part of a table that is split repeats them."""
     breaks: tuple[str, ...] = ()
-    """Columns that begin another table where one is not enough."""
+    """Columns that begin another table where those up to the next of them do not fit whole."""
     caption: tuple[str, ...] = ()
-    """What columns that were folded away said, such as `target 7B-4T`."""
+    """What columns that were folded away said, such as `target: 7B-4T`."""
     tight: bool = False
     """Whether heads of several words take several lines, and columns a space between them."""
 
@@ -64,12 +67,12 @@ class Grid:
 
     def column(self, i: int) -> tuple[list[str], int]:
         """A column's head, line by line, and how wide the column is."""
-        cells = max((len(row[i]) for row in self.rows), default=0)
+        cells = max((cell_len(row[i]) for row in self.rows), default=0)
         head = [self.names[i]]
         if self.tight and " " in self.names[i]:
-            least = max([1, cells, *(len(word) for word in self.names[i].split())])
+            least = max([1, cells, *(cell_len(word) for word in self.names[i].split())])
             head = textwrap.wrap(self.names[i], least, break_long_words=False) or head
-        return head, max([cells, *(len(line) for line in head)])
+        return head, max([cells, *(cell_len(line) for line in head)])
 
     def width(self, columns: Sequence[int] | None = None) -> int:
         """Characters that columns, all by default, need together."""
@@ -124,16 +127,17 @@ def show(
 
     A table wider than the screen loses nothing: heads go over several lines, columns that say the
     same in every row go into the title, empty ones away, a status becomes a mark; then it is split
-    into tables that begin with the same keys, at `breaks` first, and into one for each value of
-    the keys behind the first, whichever takes fewer lines.
+    into tables that begin with the same keys, rather at `breaks` than elsewhere, or into one for
+    each value of the keys behind the first, whichever takes fewer lines.
     """
     width = width_of() if width is None else width
-    cells = tuple(tuple(str(cell) for cell in row) for row in rows)
+    cells = tuple(tuple(plain(str(cell)) for cell in row) for row in rows)
+    names = tuple(plain(name) for name in columns)
     console = Console(width=10_000, highlight=False, markup=False)
-    for number, part in enumerate(fitted(Grid(tuple(columns), cells, keys, breaks), width)):
+    for number, part in enumerate(fitted(Grid(names, cells, keys, breaks), width)):
         # A mark is not parted from its word, nor a name from its value.
         caption = [said.replace(" ", HARD) for said in part.caption]
-        if said := "; ".join((title, *caption) if number == 0 else caption):
+        if said := "; ".join((plain(title), *caption) if number == 0 else caption):
             console.print(Text(wrapped(said, width).replace(HARD, " "), style="italic"))
         _print(console, part, width)
 
@@ -164,7 +168,7 @@ def _fold(grid: Grid) -> Grid:
         if i and set(values) == {""}:
             continue
         if foldable and len(values) == 1:
-            caption.append(f"{name} {next(iter(values))}")
+            caption.append(f"{name}: {next(iter(values))}")
         elif name == STATUS and set(values) & set(MARKS) and len(set(values) - set(MARKS)) < 2:
             for row in rows:
                 row[0] += f" {MARKS[row[i]]}" if row[i] in MARKS else ""
@@ -182,7 +186,7 @@ def _sections(grid: Grid) -> list[Grid]:
     found: list[Grid] = []
     for values, rows in groups.items():
         own = replace(grid, rows=tuple(rows)).only([0, *range(grid.keys, len(grid.names))])
-        said = [f"{name} {v}" for name, v in zip(grid.names[1 : grid.keys], values, strict=True)]
+        said = [f"{name}: {v}" for name, v in zip(grid.names[1 : grid.keys], values, strict=True)]
         found.append(replace(own, caption=(*(() if found else grid.caption), *said)))
     return found
 
@@ -192,11 +196,16 @@ def _split(grid: Grid, width: int) -> list[Grid]:
     if grid.width() <= width:
         return [grid]
     keys = list(range(grid.keys))
+    breaks = [i for i, name in enumerate(grid.names) if name in grid.breaks and i >= grid.keys]
     parts: list[list[int]] = []
     for block in _blocks(grid):
         wanted = [*parts[-1], *block] if parts else []
         fits = parts and grid.width([*keys, *wanted]) <= width
-        if fits and grid.names[block[0]] not in grid.breaks:
+        if fits and grid.names[block[0]] in grid.breaks:
+            ends = [i for i in breaks if i > block[0]]
+            whole = range(block[0], ends[0] if ends else len(grid.names))
+            fits = grid.width([*keys, *parts[-1], *whole]) <= width
+        if fits:
             parts[-1] = wanted
         else:
             parts.append(block)
@@ -242,7 +251,8 @@ def _print(console: Console, grid: Grid, width: int) -> None:
         text = Text(style="bold" if bold else "")
         for i, (cell, own) in enumerate(zip(cells, widths, strict=True)):
             last = i == len(cells) - 1
-            placed = (cell if last else cell.ljust(own)) if i < grid.keys else cell.rjust(own)
+            room = " " * (own - cell_len(cell))
+            placed = cell + room * (not last) if i < grid.keys else room + cell
             text.append(placed, "" if bold else COLOURS.get(cell.partition(":")[0], ""))
             text.append("" if last else " " * grid.gap)
         text.rstrip()

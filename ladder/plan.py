@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from evaluation.files import InputError
+from evaluation.files import InputError, is_file_name
 from ladder import recipe
 from ladder.config import Experiment
 from ladder.settings import TargetModel
@@ -117,6 +117,24 @@ PLAN_FIELDS = (
 )
 
 
+OWN_NAMES = frozenset(
+    [
+        "audit",
+        "comparison",
+        "config",
+        "corpus",
+        "exponents",
+        "figures",
+        "observations",
+        "predictions",
+        "recipes",
+        "report",
+        "slurm",
+        "tasks",
+    ]
+)
+"""Files and folders of a runs folder, which no run's folder may be."""
+
 MOST_NAMES = 20
 """Runs that an error names."""
 
@@ -213,6 +231,8 @@ def make_plan(config: Experiment) -> Plan:
     for rung in (*trunks, *rungs, *targets):
         if rung.name in seen:
             raise InputError(f"{rung.name}: planned twice; keep one of ladder and targets")
+        if not is_file_name(rung.name) or rung.name.partition(".")[0] in OWN_NAMES:
+            raise InputError(f"{rung.name}: is a name of the runs folder's own; choose another")
         seen.add(rung.name)
     return Plan(tuple(rungs), tuple(targets), tuple(trunks))
 

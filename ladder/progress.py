@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
+from evaluation.plain import plain
 from ladder.tables import duration, note
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ Watch = Callable[["RunsFolder", "Plan"], None]
 
 
 Item = TypeVar("Item")
+
+BAR = 10
+"""Characters of a run's bar, beside which its loss, speed and time left fit into 80."""
 
 PATIENCE = 1.0
 """Seconds that a loop takes before it gets a bar, so that short ones do not flash."""
@@ -53,7 +57,7 @@ def telling() -> Iterator[None]:
     from predict.watch import listening
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f} of {task.total:.0f}"),
         TimeRemainingColumn(),
@@ -62,7 +66,7 @@ def telling() -> Iterator[None]:
 
     @contextmanager
     def bar(name: str, count: int) -> Iterator[Callable[[int], None]]:
-        shown, start = bars.add_task(name, total=count), time.monotonic()
+        shown, start = bars.add_task(plain(name), total=count), time.monotonic()
 
         def tell(done: int) -> None:
             bars.update(shown, completed=done)
@@ -94,7 +98,8 @@ def scoring(shown: bool) -> Iterator[Callable[[str], Callable[[float], None]]]:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (
-            TextColumn("{task.description}"),
+            # Names are shown as they are, not as rich's markup.
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f}%"),
             TimeRemainingColumn(),
@@ -104,7 +109,7 @@ def scoring(shown: bool) -> Iterator[Callable[[str], Callable[[float], None]]]:
             def bar(name: str) -> Callable[[float], None]:
                 for old in bars.task_ids:
                     bars.remove_task(old)
-                shown_task = bars.add_task(name, total=1.0)
+                shown_task = bars.add_task(plain(name), total=1.0)
                 return lambda share: bars.update(shown_task, completed=share)
 
             yield bar
@@ -152,7 +157,7 @@ def _bars(plan: Plan) -> Iterator[Watch]:
     flops = {name: rung.flops * rung.share for name, rung in rungs.items()}
     with Progress(
         TextColumn("{task.description}", justify="right"),
-        BarColumn(),
+        BarColumn(BAR),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[more]}"),
         TimeElapsedColumn(),

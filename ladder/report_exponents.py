@@ -133,6 +133,12 @@ def _beside_paper(mean: MeanExponent, slices: Sequence[Slice]) -> tuple[str, str
     if moved := [s.fit.window_spread for s in bounded if s.fit.window_spread]:
         middle = float(np.median([high - low for low, high in moved]))
         line += f"; dropping points at the ends moves a slice's by {middle:.2f} (median)"
+    out = mean.verdicts.get("exponential", 0) + mean.verdicts.get("neither", 0)
+    if 2 * out > mean.slices:
+        line += (
+            f"; the test rules a power law out in {out} of {mean.slices}, so that this is no "
+            "exponent of the losses"
+        )
     low, high = mean.mse_ratio_lower, mean.mse_ratio_upper
     if low is None or high is None:
         low = high = mean.mse_ratio
@@ -148,7 +154,7 @@ def _means(means: tuple[MeanExponent, ...]) -> Table:
         ends = _span(mean.mse_ratio_lower, mean.mse_ratio_upper, ratio)
         rows.append(
             (
-                f"{mean.name}, {LAWS[mean.name]}",
+                f"{mean.name}, {LAWS[mean.name][:4]}",
                 number(mean.mean, ".3f"),
                 number(mean.sd, ".3f"),
                 number(mean.debiased, ".3f"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import math
 import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evaluation.bounds import parse_json
 from evaluation.files import InputError, read_json, whole_digest
 from ladder import __version__
 from ladder.report_parts import Cell, Section, Table, flops_cell, number
@@ -102,18 +103,24 @@ def _record(name: str, folder: Path) -> RunRecord:
     except (InputError, OSError):
         manifest = {}
     manifest = manifest if isinstance(manifest, dict) else {}
-    rung = manifest.get("rung") or {}
+    rung, seed = manifest.get("rung"), manifest.get("seed")
+    flops = rung.get("flops") if isinstance(rung, dict) else None
     return RunRecord(
         name=name,
-        flops=rung.get("flops"),
+        flops=flops if isinstance(flops, int | float) and 0 < flops < math.inf else None,
         seconds=_seconds(folder / "metrics.jsonl"),
-        seed=manifest.get("seed"),
+        seed=seed if isinstance(seed, int) else None,
         versions=tuple(
             ", ".join(f"{k} {v}" for k, v in sorted(entry.items()))
-            for entry in manifest.get("versions", [])
+            for entry in _listed(manifest.get("versions"))
+            if isinstance(entry, dict)
         ),
-        machines=tuple(str(m) for m in manifest.get("machines", [])),
+        machines=tuple(str(m) for m in _listed(manifest.get("machines"))),
     )
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _seconds(metrics: Path) -> float | None:
@@ -121,11 +128,13 @@ def _seconds(metrics: Path) -> float | None:
     if not metrics.is_file():
         return None
     total, before = 0.0, 0.0
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+    for line in metrics.read_bytes().split(b"\n"):
         try:
-            row: dict[str, Any] = json.loads(line)
+            row: dict[str, Any] = parse_json(line)
             tokens, speed = float(row["tokens"]), float(row["tokens_per_second"])
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
+            continue
+        if not (math.isfinite(tokens) and math.isfinite(speed)):
             continue
         if speed > 0 and tokens > before:
             total += (tokens - before) / speed

@@ -13,6 +13,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,7 @@ import pandas as pd
 from evaluation.checksums import check_text, sealed_text
 from evaluation.files import (
     InputError,
+    is_file_name,
     read_json,
     sweep,
     temporary_of,
@@ -215,7 +217,7 @@ class RungFolder:
                 float(said["tokens_per_second"]),
                 float(said["updated"]),
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
         return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 
@@ -266,7 +268,9 @@ class RunsFolder:
             yield
 
     def rung(self, name: str) -> RungFolder:
-        """The folder of one rung."""
+        """The folder of one rung; InputError for a name that would lead out of this one."""
+        if not is_file_name(name):
+            raise InputError(f"{self.path}: {name!r} is no name of a run's folder")
         return RungFolder(self.path / name)
 
     def trunk_of(self, rung: Rung) -> Path:
@@ -326,7 +330,7 @@ class RunsFolder:
         for path in sorted(self.path.glob(f"*/{self.config.name}")):
             with suppress(InputError, OSError):
                 check_text(path, must=True)
-                return f"mend it by: cp '{path}' '{self.config}'"
+                return f"mend it by: {shlex.join(['cp', str(path), str(self.config)])}"
         return f"no rung holds another: bring it back, or remove {self.path} to start anew"
 
     def statuses(self, plan: Plan) -> list[RungStatus]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluation.files import InputError, read_json, sweep, write_json, write_text
+from evaluation.files import InputError, is_file_name, read_json, sweep, write_json, write_text
 from ladder.config import Experiment
 from ladder.locks import hold
 from ladder.plan import Plan, Rung
@@ -98,6 +98,8 @@ class Submission:
 
 def rung_script(config: Experiment, rung: Rung, runs: RunsFolder) -> str:
     """The batch script that trains one rung; InputError where it cannot be shared out so."""
+    if not is_file_name(rung.name):
+        raise InputError(f"{rung.name!r}: is no name of a run's folder")
     resources = config.cluster.resources(rung.size)
     nodes, local = resources.nodes or 1, max(1, resources.gpus or 0)
     world = nodes * local

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from evaluation.files import InputError, atomic_write, write_json
+from evaluation.plain import plain
 from ladder.layout import show as show
 from ladder.layout import width_of, wrapped
 
@@ -62,11 +63,12 @@ def emit(
 
 def say(line: str) -> None:
     """Print a line on standard output, broken between words where the screen ends."""
-    print(wrapped(line, width_of()))
+    print(wrapped(plain(line), width_of()))
 
 
 def note(line: str) -> None:
     """Print one line on standard error; a terminal breaks it between words."""
+    line = plain(line)
     print(wrapped(line, width_of(sys.stderr)) if sys.stderr.isatty() else line, file=sys.stderr)
 
 
@@ -197,10 +199,17 @@ def show_tasks(suites: Mapping[str, Sequence[str]], forms: Mapping[str, Sequence
         say(f"  {kind}: {' '.join(own)}")
 
 
-def show_audit(audited: Audit, method: str) -> None:
+def units(model: TwoStage) -> str:
+    """What numbers of a table of predictions are in."""
+    names = dict.fromkeys(fitted.loss_unit for fitted in model.fits_.values())
+    losses = " or ".join(names) if model.feature == "loss" else f"that of {model.feature}"
+    return f"accuracy in points, loss in {losses}"
+
+
+def show_audit(audited: Audit, method: str, said: str = "accuracy in points") -> None:
     """Print predicted against actual, accuracies and errors in points."""
     show(
-        f"predicted against actual, method {method}; accuracy and errors in points",
+        f"predicted against actual, method {method}; {said}; errors in points",
         (
             "task",
             "target",

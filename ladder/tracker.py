@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from evaluation.bounds import parse_json
 from evaluation.files import InputError, write_text
 from ladder import stopping
 from ladder.config import Experiment
@@ -176,13 +177,16 @@ def check_tracking(config: Experiment) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of metrics; one cut short by a kill ends them."""
+    """Whole lines of metrics; one cut short by a kill, or damaged, ends them."""
     found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
-            found.append(json.loads(line))
+            row = parse_json(line)
         except ValueError:
             break
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            break
+        found.append(row)
     return found
 
 

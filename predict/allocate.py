@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -95,7 +96,9 @@ def allocate(
             )
         if name == "kaplan" and found[-1].status != "impossible":
             fitted_kaplan = published.Kaplan.of(fitted.fit.theta)
-            needed["fitted"] = data_needed(fitted_kaplan)
+            # Constants of runs beyond all measure may leave nothing to divide by.
+            with suppress(ZeroDivisionError, OverflowError):
+                needed["fitted"] = data_needed(fitted_kaplan)
         if name == "parametric" and question.unique_tokens is not None:
             found.append(by_repeats(fitted, case))
     found.append(by_steps(case))

@@ -14,7 +14,7 @@ import pandas as pd
 from evaluation.records import InputError
 from predict.intervals import LEVEL80, LEVEL95
 from predict.numbers import human, levels
-from predict.points import RungPoint, task_points
+from predict.points import RungPoint, points_by_task
 from predict.task_fit import FEWEST, Target
 from predict.two_stage import SCALE, TwoStage, finished, matching
 
@@ -199,6 +199,14 @@ def backtest(
     further runs that are only predicted. Runs of role target, and of a target's size, take no
     part. Methods are scored on what all of them predicted. Raises InputError where the ladder has
     no split.
+
+    >>> from predict import read_observations
+    >>> from predict.backtest import backtest
+    >>> found = backtest(read_observations("mine.csv"), methods=("own", "published"))
+    >>> sorted(score.method for score in found.scores)
+    ['own', 'published']
+    >>> {row.task for row in found.rows}
+    {'arc_easy'}
     """
     models = [TwoStage(method, feature, rungs, tasks, law, link) for method in methods]
     table = models[0].fitted_rows(observations, every_task=True)
@@ -222,10 +230,10 @@ def backtest(
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)
     table = table.assign(role="ladder")
     table = table[table[feature].between(*SCALE)]
-    rows_by_task = {str(t): part for t, part in table.groupby("task", sort=False) if t in chosen}
     measured = {
-        task: {p.run: p for p in task_points(part, models[0].method, feature).rungs}
-        for task, part in rows_by_task.items()
+        task: {rung.run: rung for rung in points.rungs}
+        for task, points in points_by_task(table, models[0].method, feature).items()
+        if task in chosen
     }
     every = {run: point for points in measured.values() for run, point in points.items()}
     splits = make_splits(list(every.values()), extra)

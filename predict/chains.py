@@ -65,12 +65,12 @@ class ChainFit:
         feature = self.feature(params, tokens)
         if self.step2 is None:
             if get_law(self.step1.law).output == "log_quality":
-                spread *= ((1 - (self.chance or 0.0)) * math.exp(-feature)) ** 2
+                spread *= ((1 - (self.chance or 0.0)) * math.exp(-max(feature, 0.0))) ** 2
             return spread
         width = 1e-5 * max(abs(feature), 1e-12)
         high, low = (_at(self.step2, loss=feature + side)[0] for side in (width, -width))
         slope = (high - low) / (2 * width)
-        carried = spread * slope**2 if slope else 0.0
+        carried = spread * slope * slope if slope else 0.0
         return carried + _variance(self.step2, _at(self.step2, loss=feature)[1])
 
 
@@ -85,6 +85,7 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     if not usable:
         return {}
     fits = _fit_step1(chain, law, method, usable)
+    usable = {task: rungs for task, rungs in usable.items() if fits[task].finite}
     links: dict[str, Fit] = {}
     if chain.link is not None:
         links = _fit_step2(get_law(chain.link), method, {t: points[t] for t in usable})
@@ -227,7 +228,7 @@ def _fit_step2(law: Law, method: Method, points: dict[str, TaskPoints]) -> dict[
         weights=weights,
         clusters=np.nan_to_num(clusters, nan=-2).astype(np.intp),
     )
-    return dict(zip(chosen, fits, strict=True))
+    return {task: found for task, found in zip(chosen, fits, strict=True) if found.finite}
 
 
 def _scale(params: float, tokens: float) -> dict[str, float]:
@@ -239,10 +240,13 @@ def _at(law_fit: Fit, **inputs: float) -> tuple[float, Array]:
     arrays = law_inputs(law, {name: np.array([x], dtype=float) for name, x in inputs.items()})
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         value, gradient = law.evaluate(law_fit.theta, arrays)
-    return float(value[0]), gradient[0]
+    return math.inf if math.isnan(value[0]) else float(value[0]), gradient[0]
 
 
 def _variance(law_fit: Fit, gradient: Array) -> float:
     if not law_fit.covariance:
         return math.inf
-    return float(gradient @ np.array(law_fit.covariance) @ gradient)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = float(gradient @ np.array(law_fit.covariance) @ gradient)
+    # Rounding may leave a little less than nothing.
+    return math.inf if math.isnan(found) else max(found, 0.0)

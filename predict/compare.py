@@ -44,15 +44,25 @@ def compare(
     models = {name: _fitted(name, table, make()) for name, table in recipes.items()}
     tasks, left_out = _common_tasks(models)
     names = sorted(models, key=lambda name: name == against)
+    every = {
+        target.name: {
+            pair: {t: _gap(models, pair, t, target) for t in tasks}
+            for pair in each(list(itertools.combinations(names, 2)), f"pairs at {target.name}")
+        }
+        for target in targets
+    }
+    unable = [t for t in tasks if any(not g[t] for by in every.values() for g in by.values())]
+    left_out |= dict.fromkeys(unable, "no finite gap between its fits")
+    tasks = [task for task in tasks if task not in unable]
+    if not tasks:
+        raise InputError(f"no finite gap between the fits of {', '.join(unable[:3])}")
     scores: list[ScoreRow] = []
     pairs: list[PairRow] = []
     parameters: list[ParameterRow] = []
     for target in targets:
         gaps = {
-            (one, two): {
-                t: task_gap(models[one].fits_[t], models[two].fits_[t], target) for t in tasks
-            }
-            for one, two in each(list(itertools.combinations(names, 2)), f"pairs at {target.name}")
+            pair: {t: gap for t, gap in found.items() if gap is not None and t in tasks}
+            for pair, found in every[target.name].items()
         }
         actual = {n: _actual(recipes[n], models[n], target, tasks) for n in names}
         scores += _scores(models, tasks, target, gaps, actual)
@@ -71,6 +81,21 @@ def compare(
         left_out=left_out,
         warnings=tuple(_warnings(models, tasks)),
     )
+
+
+def _gap(
+    models: Mapping[str, TwoStage], pair: tuple[str, str], task: str, target: Target
+) -> TaskGap | None:
+    """The gap of one task; None where losses so wild leave none that is finite."""
+    one, two = (models[name].fits_[task] for name in pair)
+    try:
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            gap = task_gap(one, two, target)
+    except np.linalg.LinAlgError:
+        return None
+    parts = [part for part in (gap.loss, gap.accuracy) if part is not None]
+    finite = all(np.isfinite(p.means).all() and np.isfinite(p.covariances).all() for p in parts)
+    return gap if finite else None
 
 
 def measured_targets(recipes: Mapping[str, pd.DataFrame]) -> list[Target]:

@@ -26,6 +26,9 @@ COLORS = {"parametric": INK, "neural": STEP1, "kernel": STEP2}
 
 PANELS = (("params", "params N", "L(N) at fixed D"), ("tokens", "tokens D", "L(D) at fixed N"))
 
+NAME_HEIGHT, NAME_WIDTH = 0.05, 0.3
+"""Room that the name of a corpus takes, as shares of the panel of exponents against entropy."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -71,7 +74,9 @@ def slices_figure(slices: Sequence[Slice], unit: str, entropy: float | None = No
             axis.plot([], [], color=INK, lw=1.2, label="power law")
             axis.plot([], [], color=INK, lw=1.1, ls=":", label="exponential")
             drawing.label_ends(axis, right * 1.25, ends)
-            drawing.legend(axis, loc="upper right")
+            # Once, where all curves fall away from that corner.
+            if variable == "params" or all(s.variable != "params" for s in slices):
+                drawing.legend(axis, loc="upper right")
     return figure
 
 
@@ -130,9 +135,23 @@ def entropy_figure(panels: Sequence[tuple[str, Sequence[Mark]]]) -> Figure:
             low, high = min(rates), max(rates)
             room = 0.25 * (high - low) or 0.25 * high or 1.0
             axis.set_xlim(low - room, high + 2 * room)
-            for mark in marks:
-                drawing.write(axis, shown(mark.name)[:24], (mark.entropy, mark.value), (5, 4))
+            for mark, place in zip(marks, _apart(axis, rates, values), strict=True):
+                drawing.write(axis, shown(mark.name)[:24], (mark.entropy, place), (5, 4))
     return figure
+
+
+def _apart(axis: Axes, x: Sequence[float], y: Sequence[float]) -> list[float]:
+    """Heights for the names of points, raised where one would be written over another's."""
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    line, wide = NAME_HEIGHT * (top - bottom), NAME_WIDTH * (right - left)
+    found = list(y)
+    for i in sorted(range(len(y)), key=lambda i: y[i]):
+        below = [found[j] for j in range(len(y)) if y[j] < y[i] and abs(x[j] - x[i]) < wide]
+        below += [found[j] for j in range(i) if y[j] == y[i] and abs(x[j] - x[i]) < wide]
+        for height in sorted(below):
+            if abs(found[i] - height) < line:
+                found[i] = height + line
+    return found
 
 
 def fitted(form: FormFit, x: Array) -> Array:

@@ -7,6 +7,7 @@ determine them. An optimiser's own success flag certifies nothing and is not con
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -36,6 +37,10 @@ FIRST_NOISE = 0.01
 
 NOISE_PASSES = 4
 
+LARGEST_BATCH = 2**22
+"""Numbers in the gradient of a grid of starts up to which problems are fitted in one batch, 32 MiB;
+fits do not depend on it (tests/predict/test_fit.py), memory and time do: benchmarks/load.md."""
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -62,6 +67,11 @@ class Fit:
     def determined(self) -> bool:
         """Whether the data determine the free parameters, see LARGEST_CONDITION."""
         return self.condition < LARGEST_CONDITION
+
+    @property
+    def finite(self) -> bool:
+        """Whether it is a fit at all: some start had a finite objective."""
+        return math.isfinite(self.objective) and bool(np.isfinite(self.theta).all())
 
     @property
     def certified(self) -> bool:
@@ -117,6 +127,19 @@ def fit(
     shape (P, n), says which points share their errors, such as checkpoints of one run; the
     covariance then allows for it. Raises InputError where a problem has fewer points than
     parameters that no prior speaks about.
+
+    >>> import numpy as np
+    >>> from predict.fit import Objective, fit
+    >>> from predict.laws import get_law
+    >>> params, tokens = (np.ravel(x) for x in np.meshgrid([1e8, 4e8, 1e9], [2e9, 2e10, 1e11]))
+    >>> loss = 1.7 + 400 / params**0.34 + 410 / tokens**0.28
+    >>> (found,) = fit(
+    ...     get_law("chinchilla"), [params[None], tokens[None]], loss[None], Objective(log=True)
+    ... )
+    >>> {name: round(found.parameters[name], 2) for name in ("alpha", "beta", "E")}
+    {'alpha': 0.34, 'beta': 0.28, 'E': 1.7}
+    >>> found.certified
+    True
     """
     values = np.asarray(values, dtype=float)
     inputs = [np.asarray(x, dtype=float) for x in inputs]
@@ -128,10 +151,35 @@ def fit(
             f"law {law.name}: {points.min()} points for {free} parameters; "
             "give at least as many points as parameters"
         )
+    rows = max(LARGEST_BATCH // (law.cells(inputs) * values.shape[-1] * law.size), 1)
+    found: list[Fit] = []
+    for start in range(0, len(values), rows):
+        part = slice(start, start + rows)
+        first = np.full(len(values[part]), 1.0 if noise is None else FIRST_NOISE)
+        given = [x[part] for x in inputs]
+        problem = _problem(law, given, values[part], objective, weights[part], first, prior)
+        found += _fit_batch(
+            problem,
+            given,
+            starts,
+            noise,
+            points[part],
+            None if clusters is None else clusters[part],
+        )
+    return found
+
+
+def _fit_batch(
+    problem: Problem,
+    inputs: list[Array],
+    starts: int,
+    noise: tuple[float, float] | None,
+    points: NDArray[np.intp],
+    clusters: NDArray[np.intp] | None,
+) -> list[Fit]:
+    """`fit` of so many problems at once; `points` (P,) is how many each has."""
     # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        first = np.full(len(values), 1.0 if noise is None else FIRST_NOISE)
-        problem = _problem(law, inputs, values, objective, weights, first, prior)
         near = condensed(problem)
         theta = grid_starts(near, inputs, starts)
         if near is not problem:
@@ -149,7 +197,7 @@ def fit(
                 noise is not None,
                 None if clusters is None else clusters[i],
             )
-            for i in range(len(values))
+            for i in range(len(points))
         ]
 
 
@@ -268,7 +316,7 @@ def _certify(
     jac = np.vstack((jac, np.diag(1 / problem.prior.sd)))[:, ~bound]
     residual = residual * problem.noise
     unit = np.linalg.norm(jac, axis=0)
-    is_regular = jac.size and (unit > 0).all()
+    is_regular = jac.size and (unit > 0).all() and np.isfinite(unit).all()
     condition = float(np.linalg.cond(jac / unit)) if is_regular else np.inf
     if log:
         relative = np.expm1(residual)
@@ -283,7 +331,7 @@ def _certify(
         agreeing=agreeing,
         at_bound=tuple(n for n, b in zip(law.names, bound, strict=True) if b),
         condition=min(condition, SINGULAR),
-        relative_rms=float(np.sqrt((relative[0, 0][used] ** 2).mean())),
+        relative_rms=min(float(np.sqrt((relative[0, 0][used] ** 2).mean())), SINGULAR),
         noise=float(problem.noise.squeeze()),
         covariance=_covariance(
             jac, scores[:, ~bound], ~bound, dispersion, None if clusters is None else clusters[used]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from evaluation.records import InputError
-from predict.points import RungPoint, task_points
+from predict.points import NEAR, RungPoint, points_by_task
 from predict.shared import WEAK
 from predict.two_stage import TwoStage, finished
 
@@ -64,13 +64,13 @@ def task_noise(
     known = observations[(observations["role"] != "target") & finished(observations)]
     known = known[(known[model.feature] > 0) & (known["tokens"] > 0)]
     known = known.sort_values(["run", "step"], kind="stable")
-    every = {str(task): part for task, part in known.groupby("task", sort=False)}
+    every = points_by_task(known, model.method, model.feature)
     result = []
-    for task, rows in table.groupby("task", sort=False):
-        rungs = task_points(rows, model.method, model.feature).rungs
-        own = chosen[(chosen["task"] == task) & chosen[model.feature].notna()].tail(last)
-        all_runs = task_points(every[str(task)], model.method, model.feature).rungs
-        result.append(_noise(str(task), run, own, model.feature, rungs, all_runs))
+    measured = dict(list(chosen[chosen[model.feature].notna()].groupby("task", sort=False)))
+    nothing = chosen.iloc[:0]
+    for task, points in points_by_task(table, model.method, model.feature).items():
+        own = measured.get(task, nothing).tail(last)
+        result.append(_noise(task, run, own, model.feature, points.rungs, every[task].rungs))
     return result
 
 
@@ -87,18 +87,11 @@ def _noise(
     scores = scores[np.isfinite(scores)]
     loss_sd, accuracy_sd = _sd(losses), _sd(scores)
     accuracies = [r.accuracy for r in rungs if r.accuracy is not None]
-    pairs = [
-        (one, two)
-        for i, one in enumerate(all_runs)
-        for two in all_runs[i + 1 :]
-        if abs(math.log(one.params / two.params)) < 0.01
-        and abs(math.log(one.tokens / two.tokens)) < 0.01
-    ]
-    gaps = [
-        abs(one.accuracy - two.accuracy)
-        for one, two in pairs
-        if one.accuracy is not None and two.accuracy is not None
-    ]
+    first, second = _reruns(all_runs)
+    losses_of = np.array([r.loss for r in all_runs])
+    one, two = losses_of[first], losses_of[second]
+    scores_of = np.array([np.nan if r.accuracy is None else r.accuracy for r in all_runs])
+    gaps = np.abs(scores_of[first] - scores_of[second])
     loss_snr = _signal_to_noise([r.loss for r in rungs], losses, loss_sd)
     accuracy_snr = _signal_to_noise(accuracies, scores, accuracy_sd)
     return TaskNoise(
@@ -113,11 +106,21 @@ def _noise(
             None if accuracy_sd is None or not scores.mean() else accuracy_sd / float(scores.mean())
         ),
         accuracy_signal_to_noise=accuracy_snr,
-        rerun_loss=_mean([abs(a.loss - b.loss) / ((a.loss + b.loss) / 2) for a, b in pairs]),
-        rerun_accuracy=_mean(gaps),
-        rerun_pairs=len(pairs),
+        rerun_loss=_mean((np.abs(one - two) / ((one + two) / 2)).tolist()),
+        rerun_accuracy=_mean(gaps[np.isfinite(gaps)].tolist()),
+        rerun_pairs=len(first),
         verdict=_verdict(loss_snr, accuracy_snr, accuracies, accuracy_sd),
     )
+
+
+def _reruns(runs: Sequence[RungPoint]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Every pair of runs of the same params and tokens, as the places of both."""
+    near = np.triu(np.ones((len(runs), len(runs)), dtype=bool), 1)
+    for sizes in ([r.params for r in runs], [r.tokens for r in runs]):
+        logs = np.log(sizes)
+        near &= np.abs(logs[:, None] - logs) < NEAR
+    first, second = np.nonzero(near)
+    return first, second
 
 
 def _verdict(

@@ -11,6 +11,7 @@ from predict import drawing
 from predict.audit import AuditRow
 from predict.bands import accuracy_band, loss_band, loss_curve
 from predict.drawing import GRID, INK, MUTED, SHADE, hover, legend, shown
+from predict.labels import WIDTH, Box, place_names
 from predict.methods import Method
 from predict.numbers import human
 from predict.points import RungPoint
@@ -77,23 +78,41 @@ def audit_figure(rows: Sequence[AuditRow]) -> Figure:
                 zorder=3,
             )
             hover(points, [_compared(r, a, p) for r, a, p in own])
-        worst = sorted(scored, key=lambda s: -abs(s[2] - s[1]))[:NAMED]
-        for row, actual, predicted in worst:
-            # A name that would run out of the panel stands on the other side of its point.
-            is_right = actual > low + 0.7 * (high - low)
-            drawing.write(
-                axis,
-                drawing.short(row.prediction.task)[:32],
-                (actual, predicted),
-                (-5 if is_right else 5, -8),
-                ha="right" if is_right else "left",
-            )
         axis.set(xlabel="actual accuracy, %", ylabel="predicted accuracy, %")
         axis.set(xlim=(low, high), ylim=(low, high))
         drawing.percent_axis(axis.xaxis)
         drawing.percent_axis(axis.yaxis)
         legend(axis, loc="upper left")
+        _name_worst(figure, axis, scored, len(targets))
     return figure
+
+
+def _name_worst(
+    figure: Figure, axis: Axes, scored: Sequence[tuple[AuditRow, float, float]], targets: int
+) -> None:
+    """The names of the largest errors, where they cover no point; limits must be set."""
+    (low, high), spot = axis.get_xlim(), axis.get_position()
+    width, height = (72 * x for x in figure.get_size_inches())
+    width, height = width * spot.width, height * spot.height
+
+    def at(actual: float, predicted: float) -> tuple[float, float]:
+        return width * (actual - low) / (high - low), height * (predicted - low) / (high - low)
+
+    legend_box = Box(0, height - 10 - 12 * targets, 18 + WIDTH * 18, height)
+    others = [legend_box]
+    for row, actual, predicted in scored:
+        x, y = at(actual, predicted)
+        lower, upper = row.prediction.lower80, row.prediction.upper80
+        others.append(Box(x - 4, y - 4, x + 4, y + 4))
+        if lower is not None and upper is not None:
+            others.append(Box(x - 3, at(0, lower)[1], x + 3, at(0, upper)[1]))
+    steps = [at(low + (high - low) * k / 80, low + (high - low) * k / 80) for k in range(81)]
+    others += [Box(x - 2, y - 2, x + 2, y + 2) for x, y in steps]
+    worst = sorted(scored, key=lambda s: -abs(s[2] - s[1]))[:NAMED]
+    names = [drawing.short(row.prediction.task)[:32] for row, *_ in worst]
+    places = place_names(names, [at(a, p) for _, a, p in worst], others, (width, height))
+    for name, (_, actual, predicted), place in zip(names, worst, places, strict=True):
+        drawing.write(axis, name, (actual, predicted), place.away, ha=place.side, va="center")
 
 
 def _step1(
@@ -168,7 +187,8 @@ def _step2(
     axis.axvspan(span[0], min(fitted.link_loss), color=SHADE, lw=0, zorder=0)
     if fitted.chance is not None:
         axis.axhline(fitted.chance, color=MUTED, lw=0.9, ls=":", zorder=1)
-        drawing.write(axis, "chance", (span[-1], fitted.chance), (-2, 2), ha="right")
+        # At the left, where the loss is low, the curve stands far above it.
+        drawing.write(axis, "chance", (span[0], fitted.chance), (3, 2), ha="left")
     x, y = _thinned(fitted.link_loss, fitted.link_accuracy)
     dots = axis.plot(x, y, ls="", marker="o", ms=1.9, mew=0, color=MUTED, alpha=0.45)[0]
     dots.set(gid=drawing.DOTS, zorder=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from predict.laws import Array
 from predict.methods import Method
+
+NEAR = 0.01
+"""Difference of logarithms below which params or tokens are the same: reruns end within a few steps
+of each other."""
 
 
 @dataclass(frozen=True)
@@ -47,58 +51,126 @@ class TaskPoints:
 
 def task_points(rows: pd.DataFrame, method: Method, feature: str) -> TaskPoints:
     """The points of one task's rows, sorted by run and step; rows without the feature drop out."""
-    values = rows[feature].to_numpy(dtype=float)
-    if "accuracy" in rows:
-        accuracy = rows["accuracy"].to_numpy(dtype=float)
-    else:
-        accuracy = np.full(len(rows), np.nan)
-    kept = np.isfinite(values)
-    chance = _mean(rows["chance"].to_numpy(dtype=float)) if "chance" in rows else None
-    runs = rows["run"].to_numpy()[kept]
-    seeds = rows["seed"].to_numpy()[kept] if "seed" in rows else None
-    values, accuracy = values[kept], accuracy[kept]
-    params = rows["params"].to_numpy(dtype=float)[kept]
-    tokens = rows["tokens"].to_numpy(dtype=float)[kept]
-    changes = np.flatnonzero(runs[1:] != runs[:-1]) + 1
-    edges = [0, *changes.tolist(), len(runs)] if len(runs) else []
-    rungs, losses, accuracies, origin = [], [], [], []
-    for start, stop in itertools.pairwise(edges):
-        first = max(start, stop - method.window)
-        rungs.append(
-            RungPoint(
-                run=str(runs[start]),
-                params=float(params[stop - 1]),
-                tokens=float(tokens[stop - 1]),
-                loss=float(values[first:stop].mean()),
-                accuracy=_mean(accuracy[first:stop]),
-                loss_sd=_sd(values[first:stop]),
-                accuracy_sd=_sd(accuracy[first:stop]),
-                chance=chance,
-                seed=None if seeds is None or pd.isna(seeds[stop - 1]) else int(seeds[stop - 1]),
-            )
-        )
-        measured = np.isfinite(accuracy[start:stop])
-        x, y = values[start:stop][measured], accuracy[start:stop][measured]
-        # A run with one checkpoint keeps it: final results alone are a ladder too.
-        skipped = max(min(math.ceil(len(x) * method.skip), len(x) - 1), 0)
-        losses.append(trailing_mean(x[skipped:], method.smoothing))
-        accuracies.append(trailing_mean(y[skipped:], method.smoothing))
-        origin.append(np.full(len(x) - skipped, len(rungs) - 1))
-    empty = [np.zeros(0)]
-    return TaskPoints(
-        rungs=tuple(rungs),
-        link_loss=np.concatenate(losses or empty),
-        link_accuracy=np.concatenate(accuracies or empty),
-        link_rung=np.concatenate(origin or empty).astype(np.intp),
+    none = np.zeros(0)
+    empty = TaskPoints((), none, none, none.astype(np.intp))
+    return next(iter(points_by_task(rows.assign(task=""), method, feature).values()), empty)
+
+
+def points_by_task(table: pd.DataFrame, method: Method, feature: str) -> dict[str, TaskPoints]:
+    """The points of every task of a table whose rows are sorted by run and step.
+
+    Tasks come in the order of their first rows; a row without the feature drops out. No run or
+    task is looked at alone: those with as many checkpoints are the rows of one array.
+    """
+    codes, tasks = pd.factorize(table["task"])
+    order = codes.argsort(kind="stable")
+    edges = np.bincount(codes, minlength=len(tasks)).cumsum().tolist()
+    chance = _numbers(table, "chance")[order]
+    chances = [_mean(chance[a:b]) for a, b in itertools.pairwise([0, *edges])]
+    order = order[np.isfinite(_numbers(table, feature)[order])]
+    values, accuracy = (_numbers(table, name)[order] for name in (feature, "accuracy"))
+    task, runs = codes[order], pd.factorize(table["run"])[0][order]
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = (np.diff(runs) != 0) | (np.diff(task) != 0)
+    starts = np.flatnonzero(is_first)
+    stops = np.append(starts[1:], len(order)).astype(np.intp)[: len(starts)]
+    windows = (np.maximum(starts, stops - method.window), stops)
+    last, owner = order[stops - 1], task[starts].tolist()
+    losses, loss_sd = _statistics(values, *windows)
+    scores, score_sd = _statistics(accuracy, *windows)
+    columns = (
+        map(str, table["run"].to_numpy(dtype=object)[last]),
+        _numbers(table, "params")[last].tolist(),
+        _numbers(table, "tokens")[last].tolist(),
+        losses,
+        scores,
+        loss_sd,
+        score_sd,
+        [chances[i] for i in owner],
+        [None if s is None else int(s) for s in _known(_numbers(table, "seed")[last])],
     )
+    rungs = tuple(itertools.starmap(RungPoint, zip(*columns, strict=True)))
+    link_loss, link_accuracy, link_owner = _link_points(values, accuracy, starts, stops, method)
+    ends = np.searchsorted(owner, np.arange(len(tasks) + 1))
+    link_ends = np.searchsorted(link_owner, ends)
+    return {
+        str(name): TaskPoints(
+            rungs=rungs[ends[i] : ends[i + 1]],
+            link_loss=link_loss[link_ends[i] : link_ends[i + 1]],
+            link_accuracy=link_accuracy[link_ends[i] : link_ends[i + 1]],
+            link_rung=link_owner[link_ends[i] : link_ends[i + 1]] - ends[i],
+        )
+        for i, name in enumerate(tasks)
+    }
+
+
+def _numbers(table: pd.DataFrame, column: str) -> Array:
+    """A column as floats, NaN where it is empty or there is none."""
+    if column not in table:
+        return np.full(len(table), np.nan)
+    return np.asarray(table[column].to_numpy(dtype=float, na_value=np.nan))
+
+
+def _known(values: Array) -> list[float | None]:
+    """The values, None for NaN."""
+    return [None if value != value else value for value in values.tolist()]
+
+
+def _statistics(
+    values: Array, firsts: NDArray[np.intp], stops: NDArray[np.intp]
+) -> tuple[list[float | None], list[float | None]]:
+    """Mean and standard deviation of the finite values of every stretch; None for too few."""
+    finite = np.isfinite(values)
+    before = np.append(0, finite.cumsum())
+    means, deviations = np.full((2, len(firsts)), np.nan)
+    for those, places in _by_length(before[firsts], before[stops]):
+        block = values[finite][places]
+        means[those] = block.mean(axis=1)
+        if block.shape[1] > 1:
+            deviations[those] = block.std(axis=1, ddof=1)
+    return _known(means), _known(deviations)
+
+
+def _link_points(
+    values: Array,
+    accuracy: Array,
+    starts: NDArray[np.intp],
+    stops: NDArray[np.intp],
+    method: Method,
+) -> tuple[Array, Array, NDArray[np.intp]]:
+    """Smoothed checkpoints of every run that have an accuracy, and which run each is of."""
+    measured = np.isfinite(accuracy)
+    before = np.append(0, measured.cumsum())
+    starts, stops = before[starts], before[stops]
+    values, accuracy = values[measured], accuracy[measured]
+    # A run with one checkpoint keeps it: final results alone are a ladder too.
+    skipped = np.minimum(np.ceil((stops - starts) * method.skip), stops - starts - 1)
+    starts = starts + np.maximum(skipped, 0).astype(np.intp)
+    used = np.zeros(len(values), dtype=bool)
+    for _, places in _by_length(starts, stops):
+        values[places] = trailing_mean(values[places], method.smoothing)
+        accuracy[places] = trailing_mean(accuracy[places], method.smoothing)
+        used[places] = True
+    return values[used], accuracy[used], np.repeat(np.arange(len(starts)), stops - starts)
+
+
+def _by_length(
+    firsts: NDArray[np.intp], stops: NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """For each length but 0: which stretches have it, and their positions, a row a stretch."""
+    length = stops - firsts
+    for width in np.unique(length[length > 0]):
+        those = np.flatnonzero(length == width)
+        yield those, firsts[those, None] + np.arange(width)
 
 
 def trailing_mean(values: Array, window: int) -> Array:
-    """Mean of each value and the `window` - 1 before it, of fewer at the start."""
-    total = np.cumsum(np.r_[0.0, values])
-    last = np.arange(1, len(values) + 1)
+    """Mean of each value and the `window` - 1 before it along the last axis, fewer at the start."""
+    total = np.zeros((*values.shape[:-1], values.shape[-1] + 1))
+    values.cumsum(axis=-1, out=total[..., 1:])
+    last = np.arange(1, values.shape[-1] + 1)
     first = np.maximum(last - window, 0)
-    return np.asarray((total[last] - total[first]) / (last - first))
+    return np.asarray((total[..., last] - total[..., first]) / (last - first))
 
 
 def rung_weights(rungs: Sequence[RungPoint], method: Method) -> list[float]:
@@ -107,8 +179,7 @@ def rung_weights(rungs: Sequence[RungPoint], method: Method) -> list[float]:
         return [1.0] * len(rungs)
     sizes = np.log([r.params for r in rungs])
     lengths = np.log([r.tokens for r in rungs])
-    # Reruns end within a few steps of each other.
-    near = (np.abs(sizes[:, None] - sizes) < 0.01) & (np.abs(lengths[:, None] - lengths) < 0.01)
+    near = (np.abs(sizes[:, None] - sizes) < NEAR) & (np.abs(lengths[:, None] - lengths) < NEAR)
     return [1 / int(count) for count in near.sum(axis=1)]
 
 
@@ -117,22 +188,36 @@ def mean_of_seeds(rungs: Sequence[RungPoint]) -> list[RungPoint]:
 
     Its noise is less than a run's, which only the scatter of the means can tell a fit.
     """
+    if all(rung.seed is None for rung in rungs):
+        return list(rungs)
     groups: list[list[RungPoint]] = []
+    # Groups by the cell of a grid that their first rung lies in; the next cells are as near.
+    cells: dict[tuple[int, int], list[int]] = {}
     for rung in rungs:
-        for group in groups:
-            first = group[0]
+        x, y = (math.floor(math.log(size) / NEAR) for size in (rung.params, rung.tokens))
+        close = (cells.get((x + i, y + j), ()) for i in (-1, 0, 1) for j in (-1, 0, 1))
+        for number in sorted(itertools.chain.from_iterable(close)):
+            first = groups[number][0]
             if (
                 rung.seed is not None
                 and first.seed is not None
-                and rung.seed not in [other.seed for other in group]
-                and abs(math.log(rung.params / first.params)) < 0.01
-                and abs(math.log(rung.tokens / first.tokens)) < 0.01
+                and rung.seed not in [other.seed for other in groups[number]]
+                and _are_near(rung, first)
             ):
-                group.append(rung)
+                groups[number].append(rung)
                 break
         else:
+            cells.setdefault((x, y), []).append(len(groups))
             groups.append([rung])
     return [group[0] if len(group) == 1 else _mean_rung(group) for group in groups]
+
+
+def _are_near(one: RungPoint, other: RungPoint) -> bool:
+    """Whether two runs are of the same params and tokens."""
+    return (
+        abs(math.log(one.params / other.params)) < NEAR
+        and abs(math.log(one.tokens / other.tokens)) < NEAR
+    )
 
 
 def _mean_rung(group: Sequence[RungPoint]) -> RungPoint:
@@ -158,8 +243,3 @@ def padded(lists: Sequence[Sequence[float] | Array]) -> Array:
 def _mean(values: Array) -> float | None:
     found = values[np.isfinite(values)]
     return float(found.mean()) if len(found) else None
-
-
-def _sd(values: Array) -> float | None:
-    found = values[np.isfinite(values)]
-    return float(found.std(ddof=1)) if len(found) > 1 else None

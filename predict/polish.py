@@ -81,10 +81,17 @@ def polish(problem: Problem, theta: Array, patience: Patience = SETTLED) -> tupl
 
 
 def _first_alike(theta: Array) -> NDArray[np.intp]:
-    """For every start, (P, S), the first of its problem that is the same to a millionth."""
+    """For every start, (P, S), the first of its problem that is the same to a millionth.
+
+    Being alike is passed on: where a third is like the second and the second like the first, all
+    go by the first, so that whoever stands for another stands for itself.
+    """
     size = 1 + np.abs(theta)
     alike = np.abs(theta[:, :, None] - theta[:, None]) <= 1e-6 * size[:, None]  # (P, S, S, p)
-    return np.asarray(alike.all(axis=-1).argmax(axis=-1))
+    first = (alike.all(axis=-1) | np.eye(theta.shape[1], dtype=bool)).argmax(axis=-1)
+    while not np.array_equal(first, onward := np.take_along_axis(first, first, axis=1)):
+        first = onward
+    return np.asarray(first)
 
 
 def _steps(

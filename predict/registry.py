@@ -6,6 +6,7 @@ their gradient (..., n, p); leading dimensions broadcast, so one call evaluates 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -72,6 +73,11 @@ class Law:
     def size(self) -> int:
         """How many parameters it has."""
         return len(self.parameters)
+
+    def cells(self, inputs: Sequence[Array]) -> int:
+        """How many starts its grid has."""
+        first = [x[:1] for x in inputs]
+        return math.prod(p.grid(first).shape[1] for p in self.parameters if p.grid is not None)
 
     def value(self, theta: Sequence[float] | Array, *inputs: float | Array) -> Array:
         """The law at `inputs` (scalars or arrays of one shape) for one parameter vector."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import TypeAdapter
+
 from evaluation.records import InputError, write_text
-from predict.chains import ChainFit
-from predict.fit import Fit
-from predict.points import RungPoint
+from predict.laws import get_law
 from predict.task_fit import TaskFit
 
 FORMAT_VERSION = 2
@@ -35,35 +37,47 @@ def load_document(path: Path | str) -> tuple[dict[str, Any], dict[str, TaskFit]]
         if version != FORMAT_VERSION:
             raise InputError(f"{path}: format {version} is not {FORMAT_VERSION}; fit again")
         fits = {entry["task"]: _task_fit(entry) for entry in document.pop("fits")}
-    except (OSError, KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (
+        *(OSError, LookupError, TypeError, AttributeError, ValueError, ArithmeticError),
+        RecursionError,
+    ) as error:
         raise InputError(f"{path}: not a saved predictor ({error!r})") from error
     return document, fits
 
 
+def _check(fitted: TaskFit) -> None:
+    """Raise ValueError, or InputError for an unknown law, where a fit is none that can predict."""
+    for step, found in fitted.steps():
+        law = get_law(found.law)
+        numbers = [*found.parameters.values(), *(x for row in found.covariance for x in row)]
+        if (
+            tuple(found.parameters) != law.names
+            or [len(row) for row in found.covariance] not in ([law.size] * law.size, [])
+            or not all(map(math.isfinite, [*numbers, found.relative_rms, found.noise]))
+            or found.relative_rms < 0
+            or not _is_covariance(found.covariance)
+        ):
+            raise ValueError(f"{fitted.task}, {step}: not the numbers of the law {law.name}")
+    if not fitted.chains or set(fitted.votes) - {chain.kind for chain in fitted.chains}:
+        raise ValueError(f"{fitted.task}: votes of chains that it has not")
+    for rung in fitted.rungs:
+        sizes = (rung.params, rung.tokens, rung.loss)
+        shares = [x for x in (rung.accuracy, rung.accuracy_sd) if x is not None]
+        if not all(0 < x < math.inf for x in sizes) or not all(0 <= x <= 1 for x in shares):
+            raise ValueError(f"{fitted.task}: run {rung.run} has a number that none can have")
+
+
+def _is_covariance(rows: tuple[tuple[float, ...], ...]) -> bool:
+    """Whether no combination of parameters has a variance below 0, rounding apart."""
+    if not rows:
+        return True
+    values = np.linalg.eigvalsh((np.array(rows) + np.array(rows).T) / 2)
+    return bool(values[0] >= -1e-6 * max(abs(values[-1]), 1e-300))
+
+
 def _task_fit(entry: dict[str, Any]) -> TaskFit:
-    lists = ("votes", "link_loss", "link_accuracy")
-    return TaskFit(
-        **{
-            **entry,
-            "rungs": tuple(RungPoint(**r) for r in entry["rungs"]),
-            "chains": tuple(_chain(c) for c in entry["chains"]),
-            **{name: tuple(entry[name]) for name in lists},
-        }
-    )
-
-
-def _chain(entry: dict[str, Any]) -> ChainFit:
-    step2 = entry["step2"]
-    return ChainFit(
-        entry["kind"],
-        _fit(entry["step1"]),
-        None if step2 is None else _fit(step2),
-        entry.get("chance"),
-    )
-
-
-def _fit(entry: dict[str, Any]) -> Fit:
-    covariance = tuple(tuple(row) for row in entry["covariance"])
-    return Fit(**{**entry, "at_bound": tuple(entry["at_bound"]), "covariance": covariance})
+    fitted = TypeAdapter(TaskFit).validate_python(entry)
+    _check(fitted)
+    return fitted

@@ -171,16 +171,17 @@ def read_seal(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
         digest = document.pop("sha256")
         version = document["version"]
+        found = hash_document(document)
         names = {f.name for f in fields(Prediction)}
         wrong = [row for row in document["predictions"] if set(row) != names]
         _ = document["ladder"]["runs"], document["targets"], document["sealed_at"]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: is no seal that `ladder predict --seal` wrote") from error
     if version != FORMAT_VERSION or wrong:
         raise InputError(f"{path}: sealed in another format than {FORMAT_VERSION}")
-    if hash_document(document) != digest:
+    if found != digest:
         raise InputError(f"{path}: was changed after it was sealed; its hash does not fit")
     return dict(document)
 

@@ -81,6 +81,8 @@ def _solve_linear(problem: Problem, theta: Array) -> Array:
         better = feasible & (cost < best_cost)
         best_cost = np.where(better, cost, best_cost)
         best = np.where(better[..., None], solution, best)
+    # What is feasible to rounding may lie beyond its bound, where a logarithm has no value.
+    best = np.clip(best, scale, top)
     log = np.array([law.parameters[i].log for i in linear])
     theta[..., linear] = np.where(log, np.log(best), best)
     return np.asarray(rest + (basis @ best[..., None])[..., 0])

@@ -22,6 +22,9 @@ TOO_WIDE = 0.15
 FEWEST = 6
 """Rungs below which no interval was calibrated, as the back-tests fit six or more."""
 
+LARGEST_LOSS = 1e60
+"""The largest loss that is fitted or predicted, of any unit."""
+
 FARTHEST = 4.0
 """Range of the ladder, in logarithms, times which a target may lie beyond it."""
 
@@ -95,8 +98,8 @@ class TaskFit:
         return max(scored or self.rungs, key=lambda r: r.params * r.tokens)
 
     def loss(self, params: float, tokens: float) -> float:
-        """Step 1: the predicted loss, in the task's unit."""
-        return self.chains[0].feature(params, tokens)
+        """Step 1: the predicted loss, in the task's unit, at most LARGEST_LOSS."""
+        return min(self.chains[0].feature(params, tokens), LARGEST_LOSS)
 
     def accuracy(self, loss: float) -> float | None:
         """Step 2: the accuracy that goes with a loss; None for an LM set."""
@@ -189,7 +192,7 @@ class TaskFit:
 
     def _loss_interval(self, target: Target, method: Method, loss: float) -> Interval | None:
         error = self.loss_uncertainty(target).standard_error(method.loss_widths)
-        return interval(loss, error, 0.0, math.inf) if math.isfinite(error) else None
+        return interval(loss, error, 0.0, LARGEST_LOSS) if math.isfinite(error) else None
 
     def _status(self, target: Target, loss: float, bounds: Interval | None) -> tuple[str, str]:
         """Whether a prediction can be relied on, and why not."""
@@ -220,6 +223,8 @@ class TaskFit:
     def _why_not(self, target: Target, bounds: Interval | None) -> str:
         if not self.step1.determined and set(self.votes) <= {"own"}:
             return f"step 1: {self.step1.doubt}"
+        if self.loss(target.params, target.tokens) >= LARGEST_LOSS:
+            return "step 1 gives no finite loss for the target"
         if why := self._one_design(target):
             return why
         if self.step1.points < FEWEST:

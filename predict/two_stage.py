@@ -15,15 +15,15 @@ from evaluation.records import COLUMNS, InputError
 from predict.chains import ChainFit, fit_chain, least_checkpoints, least_rungs, who_votes
 from predict.laws import get_law
 from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
-from predict.points import TaskPoints, task_points
+from predict.points import TaskPoints, points_by_task
 from predict.saved import load_document, save_document
 from predict.shared import pooled_tasks, shared_feature
-from predict.task_fit import Prediction, Target, TaskFit, signal
+from predict.task_fit import LARGEST_LOSS, Prediction, Target, TaskFit, signal
 
 SHARED = "_shared"
 """Column that the shared feature has while it is fitted."""
 
-SCALE = (1e-60, 1e60)
+SCALE = (1e-60, LARGEST_LOSS)
 """Values of a feature that can be fitted without overflow."""
 
 MEASURED = 0.95
@@ -113,11 +113,9 @@ class TwoStage:
         short = counts[counts < needed]
         self.left_out_ |= {t: f"only {n} rungs measured it" for t, n in short.items()}
         table = table[~table["task"].isin(short.index)]
-        rows = {str(task): part for task, part in table.groupby("task", sort=False)}
         points = {}
         link_needs = least_checkpoints(own, self.method)
-        for task, part in rows.items():
-            found = task_points(part, self.method, self.feature)
+        for task, found in points_by_task(table, self.method, self.feature).items():
             if 0 < len(found.link_loss) < link_needs:
                 self.left_out_[task] = (
                     f"only {len(found.link_loss)} checkpoints have an accuracy, step 2 needs "
@@ -131,13 +129,13 @@ class TwoStage:
         if self.tasks and self.method.centre_sd is not None:
             everything = self.fitted_rows(observations, every_task=True)
             everything = everything[everything[self.feature].between(*SCALE)]
-        self._fit_chains(points, rows, everything)
+        self._fit_chains(points, table, everything)
         return self
 
     def _fit_chains(
-        self, points: dict[str, TaskPoints], rows: dict[str, pd.DataFrame], table: pd.DataFrame
+        self, points: dict[str, TaskPoints], rows: pd.DataFrame, table: pd.DataFrame
     ) -> None:
-        """Fit the chains to the points; `table` holds every task, chosen or not."""
+        """Fit the chains to the points, of `rows`; `table` holds every task, chosen or not."""
         own, *others = self.method.chains
         scored = {task: found for task, found in points.items() if len(found.link_loss)}
         self.points_ = {own.kind: points}
@@ -149,6 +147,12 @@ class TwoStage:
             centre = self._centre(own, shared)
         own = replace(own, priors=centre or own.priors)
         chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
+        for task in [t for t in points if t not in chains]:
+            self.left_out_[task] = "step 1 has no finite fit to its losses"
+            points.pop(task)
+            scored.pop(task, None)
+        if not chains:
+            raise InputError(f"no task can be fitted: {_reasons(self.left_out_)}")
         signals = {task: signal(points[task].rungs, fits[0].step1) for task, fits in chains.items()}
         self.chains_ = [own]
         for chain in others:
@@ -161,17 +165,18 @@ class TwoStage:
             self.chains_.append(chain)
             for task, fitted in fit_chain(chain, self.method, usable).items():
                 chains[task].append(fitted)
+        columns = ("loss_unit", "instances", "chance")
+        told = {name: _firsts(rows, name) for name in columns}
         self.fits_ = {
-            task: self._task_fit(points[task], rows[task], fits, signals[task])
+            task: self._task_fit(
+                task, points[task], {n: told[n].get(task) for n in columns}, fits, signals[task]
+            )
             for task, fits in chains.items()
         }
 
     def _signals(self, own: Chain, table: pd.DataFrame) -> dict[str, float]:
         """How clearly each task's feature moves, by a first fit of step 1."""
-        points = {
-            str(task): task_points(part, self.method, self.feature)
-            for task, part in table.groupby("task", sort=False)
-        }
+        points = points_by_task(table, self.method, self.feature)
         fits = fit_chain(replace(own, link=None), self.method, points)
         return {task: signal(points[task].rungs, f.step1) for task, f in fits.items()}
 
@@ -188,34 +193,30 @@ class TwoStage:
         (found,) = fit_chain(wide, self.method, dict([most])).values()
         return tuple(replace(p, mean=found.step1.parameters[p.parameter]) for p in own.priors)
 
-    def _shared_points(
-        self, rows: dict[str, pd.DataFrame], table: pd.DataFrame
-    ) -> dict[str, TaskPoints]:
+    def _shared_points(self, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, TaskPoints]:
         """Every task's points with the shared feature in the place of its own."""
         if not self.pooled_:
             return {}
         values = shared_feature(table, self.feature, self.pooled_)
-        return {
-            task: task_points(
-                part.assign(
-                    **{SHARED: values.reindex(pd.MultiIndex.from_frame(part[KEY])).to_numpy()}
-                ),
-                self.method,
-                SHARED,
-            )
-            for task, part in rows.items()
-        }
+        where = pd.MultiIndex.from_frame(rows[KEY])
+        shared = rows.assign(**{SHARED: values.reindex(where).to_numpy()})
+        return points_by_task(shared, self.method, SHARED)
 
     def _task_fit(
-        self, points: TaskPoints, rows: pd.DataFrame, chains: list[ChainFit], strength: float
+        self,
+        task: str,
+        points: TaskPoints,
+        told: dict[str, Any],
+        chains: list[ChainFit],
+        strength: float,
     ) -> TaskFit:
         voters = {c.kind for c in self.method.chains if c.votes}
         able = [c for c in chains if c.kind in voters and (c.step2 or c.kind == "direct")]
-        instances = _first(rows, "instances")
+        chance, instances = told["chance"], told["instances"]
         return TaskFit(
-            task=str(rows["task"].iloc[0]),
-            loss_unit=str(rows["loss_unit"].iloc[0]) if self.feature == "loss" else self.feature,
-            chance=_first(rows, "chance"),
+            task=task,
+            loss_unit=str(told["loss_unit"]) if self.feature == "loss" else self.feature,
+            chance=None if chance is None else float(chance),
             instances=None if instances is None else int(instances),
             rungs=points.rungs,
             chains=tuple(chains),
@@ -370,11 +371,12 @@ def matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[s
     return [n for n in known if not patterns or any(fnmatch(n, p) for p in patterns)]
 
 
-def _first(rows: pd.DataFrame, column: str) -> float | None:
+def _firsts(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """Each task's first value of a column that is not empty; nothing for a task without one."""
     if column not in rows:
-        return None
-    values = rows[column].dropna()
-    return float(values.iloc[0]) if len(values) else None
+        return {}
+    known = rows.dropna(subset=column).drop_duplicates("task")
+    return dict(zip(map(str, known["task"]), known[column], strict=True))
 
 
 def _are(count: int) -> str:

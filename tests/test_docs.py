@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import true_accuracy, true_loss
+from tiny_model import saved
 
 from evaluation.records import read_observations, write_observations
 from ladder.cli import main
@@ -27,6 +28,7 @@ from ladder.commands import COMMANDS
 from ladder.config import load_config, parse_config
 from ladder.layout import WIDTH
 from ladder.runs import RunsFolder
+from ladder.usage import example
 from predict.laws import LAWS
 
 ROOT = Path(__file__).parent.parent
@@ -114,7 +116,14 @@ ELSEWHERE = {
         "tells of this machine, which may have faults of its own",
         "tests/ladder/test_doctor.py::test_what_is_there_is_told_with_its_version",
     ),
-    "ladder train mine.yaml --engine slurm --rung 13M-1xC": ("needs Slurm", SLURM),
+    "ladder tokenise mine.yaml --runs /scratch/$USER/runs/mine": (
+        "needs text",
+        "tests/ladder/test_preparing.py::test_text_is_tokenised_once_before_anything_trains",
+    ),
+    "ladder train mine.yaml --engine slurm --rung 13M-1xC --runs /scratch/$USER/runs/mine": (
+        "needs Slurm",
+        SLURM,
+    ),
     "ladder train mine.yaml --engine slurm --runs /scratch/$USER/runs/mine": ("needs Slurm", SLURM),
     "ladder report /scratch/$USER/runs/mine": ("needs trained rungs", REPORT),
 }
@@ -277,7 +286,13 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     _lm_eval(folder / "results")
     runs = RunsFolder(folder / "scratch" / "runs" / "mine")
     runs.prepare(load_config("quickstart"))
-    shutil.copy(folder / "obs.parquet", runs.path / "observations.parquet")
+    clusters = [
+        (f"{size}-{m}xC", "ladder", n, 20.0 * n * m)
+        for size, n in (("13M", 12_544_320), ("32M", 32_391_936), ("91M", 91_263_744))
+        for m in (1, 2, 5)
+    ]
+    clusters.append(("1.3B-200B", "target", 1_090_652_160, 2e11))
+    write_observations(table(clusters, ("arc_easy",)), runs.path / "observations.parquet")
     return folder
 
 
@@ -373,6 +388,12 @@ def test_what_a_page_tells_to_type_works_from_top_to_bottom(
             assert missing is None, (
                 f"{where}: {missing!r} is not what the command prints:\n{printed}"
             )
+        elif block.language == "console" and olmo_logs:
+            command, _, shown = block.text.removeprefix("$ ").partition("\n")
+            printed = run(command.replace("obs.parquet", "olmo.parquet"), page)
+            kept = [word for word in shown.split() if word != "..."]
+            missing = in_order(kept, printed.split())
+            assert missing is None, f"{where}: {missing!r} is not printed:\n{printed}"
         elif block.language == "json":
             for line in block.text.splitlines():
                 json.loads(line)
@@ -400,6 +421,26 @@ def test_commands_that_run_elsewhere_are_on_a_page_and_their_tests_exist() -> No
         assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), (
             place
         )
+
+
+BY_HAND = {
+    "run": "ladder run quickstart --runs runs/mine",
+    "train": "ladder train quickstart --rung '3K-*'",
+    "scales": "ladder scales runs/recipes",
+    "coordinates": "ladder coordinates quickstart --set recipe.parametrisation=mup",
+    "doctor": "ladder doctor --runs /scratch/me/runs",
+    "items": "ladder items runs/quickstart",
+    "completion": "ladder completion bash > ~/.local/share/bash-completion/completions/ladder",
+}
+"""Examples of helps that no page has; each verb's own tests run their like."""
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_the_example_of_a_commands_help_works(verb: str, place: Path) -> None:
+    shown = example(COMMANDS[verb])
+    written = {command for page in PAGES for command in all_commands(page)}
+    if shown not in written and BY_HAND.get(verb) != shown:
+        run(shown.replace("runs/quickstart", "scratch/runs/mine"), f"ladder {verb} --help")
 
 
 INLINE = re.compile(r"`(ladder [^`]+)`")
@@ -476,8 +517,38 @@ def test_files_of_the_repository_that_a_page_names_exist(page: str) -> None:
     assert [path for path in re.findall(named, text) if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("name", ["predict.two_stage", "predict.audit", "evaluation.records"])
+DOCUMENTED = (
+    *("predict.two_stage", "predict.audit", "predict.backtest", "predict.fit", "predict.watch"),
+    *("evaluation.records", "evaluation.metrics", "evaluation.plain"),
+)
+"""Modules of the Python API whose docstrings have examples."""
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
 def test_the_examples_of_docstrings_print_what_they_say(name: str, place: Path) -> None:
     found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert found.attempted
     assert not found.failed
+
+
+def test_every_module_with_an_example_is_among_those_that_run() -> None:
+    folders = ("evaluation", "predict", "ladder")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    with_examples = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in files
+        if re.search(r"^\s*>>> ", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert with_examples == set(DOCUMENTED)
+
+
+def test_the_sessions_of_a_page_print_what_they_say(place: Path) -> None:
+    saved(place / "my-model")
+    asked = 0
+    for page in PAGES:
+        session = "\n".join(block.text for block in blocks(page) if block.language == "pycon")
+        examples = doctest.DocTestParser().get_doctest(session, {}, page, page, 0)
+        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+        assert not runner.run(examples).failed, page
+        asked += len(examples.examples)
+    assert asked > 40

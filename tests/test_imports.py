@@ -9,7 +9,9 @@ from pathlib import Path
 PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
+    "evaluation.bounds",
     "evaluation.choices",
+    "evaluation.columns",
     "evaluation.encoding",
     "evaluation.checksums",
     "evaluation.files",
@@ -19,6 +21,7 @@ NO_TORCH = (
     "evaluation.margins",
     "evaluation.metrics",
     "evaluation.olmes",
+    "evaluation.plain",
     "evaluation.prompts",
     "evaluation.records",
     "evaluation.sources",
@@ -41,9 +44,14 @@ NO_TORCH = (
     "ladder.commands.next_run",
     "ladder.commands.options",
     "ladder.commands.predicting",
+    "ladder.commands.preparing",
     "ladder.commands.running",
     "ladder.commands.scaling",
+    "ladder.commands.status",
     "ladder.completion",
+    "ladder.inputs",
+    "ladder.layout",
+    "ladder.usage",
     "ladder.config",
     "ladder.settings",
     "ladder.corpora",

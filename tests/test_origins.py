@@ -14,7 +14,14 @@ from ladder.config import load_config
 from ladder.corpora import open_corpus
 from ladder.plan import make_plan
 
-SMALL = ("origins-er", "origins-er-biased", "origins-ba", "origins-bigram")
+SMALL = (
+    "origins-walks",
+    "origins-er",
+    "origins-er-wide",
+    "origins-er-biased",
+    "origins-ba",
+    "origins-bigram",
+)
 
 
 @pytest.mark.parametrize("name", [*SMALL, "origins-er-8k"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,7 +183,9 @@ def test_names_that_are_html_script_or_control_characters_are_inert(
     table = noisy(EVIL[:4])
     names = dict(zip(sorted(table["run"].unique()), EVIL, strict=False))
     table["run"] = table["run"].map(lambda run: f"{names.get(run, '')}{run}")
-    path = write(table, tmp_path / "evil.html", EVIL[1])
+    path, figures = tmp_path / "evil.html", tmp_path / "figures"
+    table = validate(table)
+    write_report(analyse(TwoStage("published"), table), table, EVIL[1], path, figures=figures)
     browser.open(path)
     assert browser.complaints() == []
     assert browser.requests() == [path.as_uri()]
@@ -193,3 +196,15 @@ def test_names_that_are_html_script_or_control_characters_are_inert(
     for name in EVIL[:4]:
         assert name in shown
     assert len(browser.js("[...document.querySelectorAll('svg.figure')].map(s => 1)")) == 12
+    files = sorted(figures.glob("*.svg"))
+    assert len(files) > 5
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", file.name) for file in figures.iterdir())
+    for file in files:
+        browser.open(file)
+        assert browser.complaints() == []
+        assert browser.requests() == [file.as_uri()]
+        assert browser.js("document.querySelectorAll('script, img, foreignObject').length") == 0
+        assert browser.js(
+            "[...document.querySelectorAll('*')].every(e => [...e.attributes].every("
+            "a => !a.name.startsWith('on') && !/^\\s*javascript:/i.test(a.value)))"
+        )

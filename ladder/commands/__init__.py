@@ -15,12 +15,15 @@ from ladder.commands.helping import completion, doctor, version
 from ladder.commands.importing import import_
 from ladder.commands.next_run import next_run
 from ladder.commands.predicting import audit, backtest, noise, predict
-from ladder.commands.running import plan, report, run, status, train
+from ladder.commands.preparing import tokenise
+from ladder.commands.running import plan, report, run, train
 from ladder.commands.scaling import scales
+from ladder.commands.status import status
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "plan": plan,
+    "tokenise": tokenise,
     "train": train,
     "status": status,
     "evaluate": evaluate,

@@ -73,7 +73,7 @@ def forecast(
     }
     tables.emit(document, [asdict(row) for row in rows], json, out)
     if not json:
-        _show(model.method.name, rows, letters)
+        _show(model.method.name, tables.units(model), rows, letters)
 
 
 def items(
@@ -163,13 +163,15 @@ def _letters(
     return found
 
 
-def _show(method: str, rows: Sequence[Forecast], letters: Sequence[LetterForecast]) -> None:
+def _show(
+    method: str, units: str, rows: Sequence[Forecast], letters: Sequence[LetterForecast]
+) -> None:
     from ladder import tables
     from predict.numbers import human
 
     first = rows[0]
     tables.show(
-        f"{first.run} at {human(first.tokens)} tokens, method {method}; accuracy in points",
+        f"{first.run} at {human(first.tokens)} tokens, method {method}; {units}",
         (
             "task",
             "seen",

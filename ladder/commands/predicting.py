@@ -78,7 +78,7 @@ def predict(
     if json:
         return
     tables.show(
-        f"predicted by method {model.method.name}; accuracy in points",
+        f"predicted by method {model.method.name}; {tables.units(model)}",
         ("task", "target", "accuracy", "80%", "95%", "status", "loss", "80%"),
         [
             (
@@ -154,7 +154,7 @@ def audit(
     tables.emit(document, [row.flat() for row in audited.rows], json, out)
     if json:
         return
-    tables.show_audit(audited, model.method.name)
+    tables.show_audit(audited, model.method.name, tables.units(model))
     if cuts is not None:
         tables.show_curve(cuts)
 

@@ -1,4 +1,4 @@
-"""Commands that plan, train and report on a ladder: run, plan, train, status, report."""
+"""Commands that plan, train and report on a ladder: run, plan, train, report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ladder.plan import Plan, Rung
     from ladder.recipes_result import RecipesResult
     from ladder.runs import RunsFolder
-    from ladder.slurm import Job
 
 
 def run(
@@ -24,6 +23,7 @@ def run(
     runs: Path | None = None,
     set: conf.UseAppendAction[Names] = (),
     workers: int | None = None,
+    dry_run: Flag = False,
 ) -> None:
     """All of it: train what has not finished, evaluate, predict, audit.
 
@@ -34,6 +34,7 @@ def run(
         runs: Folder for everything that is written; runs/NAME by default.
         set: Override a setting, KEY=VALUE such as corpus.seed=1.
         workers: Runs trained side by side; one a GPU, or one a core without GPUs, by default.
+        dry_run: Check the config and what it names; write nothing.
     """
     from ladder import pipeline, tables
     from ladder.config import load_config
@@ -44,6 +45,9 @@ def run(
     plan = make_plan(experiment)
     folder = _folder(runs, experiment.name)
     pipeline.check(experiment, plan, workers)
+    if dry_run:
+        _rehearse(experiment, plan, (), folder)
+        return
     folder.prepare(experiment)
     if folder.is_complete(plan):
         count = len(plan.runs)
@@ -59,7 +63,7 @@ def run(
     result = pipeline.analyse_runs(experiment, plan, folder)
     tables.warn(result.model, result.targets)
     if result.audit:
-        tables.show_audit(result.audit, result.model.method.name)
+        tables.show_audit(result.audit, result.model.method.name, tables.units(result.model))
     if result.truth:
         for line in result.truth.lines():
             tables.say(line)
@@ -221,21 +225,23 @@ def train(
         engine: local trains side by side on this machine; here one after another in this process,
             which SIGTERM and SIGUSR1 stop after saving, with exit status 85; slurm submits a job
             a rung as the config's section cluster says, and one for the report.
-        dry_run: Print the jobs' scripts; write and submit nothing.
+        dry_run: Check the config and what it names, and write nothing; of slurm print the scripts.
     """
     from ladder import pipeline, stopping, tables
     from ladder.config import load_config
     from ladder.plan import make_plan
     from ladder.progress import is_first_rank, watching
 
-    if dry_run and engine != "slurm":
-        raise InputError("--dry-run: prints Slurm's scripts; give --engine slurm too")
     if workers is not None and engine != "local":
         raise InputError(f"--workers {workers}: goes with --engine local")
     experiment = load_config(config, set)
     planned, folder = make_plan(experiment), _folder(runs, experiment.name)
     if engine == "slurm":
         _submit(experiment, planned, rung, folder, dry_run)
+        return
+    if dry_run:
+        pipeline.check(experiment, planned, workers)
+        _rehearse(experiment, planned, rung, folder)
         return
     signals = stopping.on_signals() if engine == "here" else nullcontext()
     try:
@@ -249,13 +255,33 @@ def train(
         tables.note(f"{len(trained.rungs)} runs trained into {trained.runs.path}")
 
 
+def _rehearse(config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder) -> None:
+    """Say what would be trained; InputError where what the config names is not there."""
+    from ladder import tables
+    from ladder.inputs import missing
+
+    wanted = plan.matching(rungs) if rungs else list(plan.runs)
+    if lacking := missing(config):
+        for line in lacking[1:]:
+            tables.note(f"also: {line}")
+        raise InputError(lacking[0])
+    left = [run.name for run in wanted if not folder.rung(run.name).finished]
+    tables.say(f"{len(left)} of {len(wanted)} runs would be trained into {folder.path}")
+    if left:
+        tables.say(", ".join(left))
+
+
 def _submit(
     config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder, dry_run: bool
 ) -> None:
     from ladder import pipeline, slurm, tables
+    from ladder.inputs import missing
 
     pipeline.check(config, plan)
     if dry_run:
+        # The nodes may see what this machine does not.
+        for line in missing(config):
+            tables.note(f"warning, not here: {line}")
         print(slurm.dry_run(config, plan, rungs, folder), end="")
         return
     done = slurm.submit(config, plan, rungs, folder)
@@ -268,67 +294,6 @@ def _submit(
     if not done.submitted:
         tables.note("nothing to submit")
     tables.note(f"`ladder status {folder.path}` tells how they fare")
-
-
-def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = None) -> None:
-    """How far the runs are: state, loss, tokens/s, time left, by whom.
-
-    Where `ladder train --engine slurm` submitted them, the queue is read too.
-
-    Example: ladder status runs/quickstart
-
-    Args:
-        runs: A runs folder, such as runs/quickstart.
-        json: Print one JSON document.
-        out: Write a .json or .csv file.
-    """
-    from dataclasses import asdict
-
-    from ladder import slurm, tables
-    from ladder.plan import make_plan
-    from ladder.runs import RunsFolder
-
-    tables.check_out(out)
-    folder = RunsFolder(runs)
-    planned = make_plan(folder.load_config())
-    try:
-        jobs = slurm.jobs(folder)
-    except InputError as error:
-        tables.note(f"without the queue's word: {error}")
-        jobs = {}
-    statuses = [
-        slurm.with_job(s, jobs.get(s.name), planned.run(s.name)) for s in folder.statuses(planned)
-    ]
-    ids = {name: job.id for name, job in jobs.items()}
-    rows = [{**asdict(s), "job": ids.get(s.name)} for s in statuses]
-    tables.emit({"version": 1, "runs": rows}, rows, json, out)
-    if json:
-        return
-    tables.show(
-        str(runs),
-        ("run", "state", "step", "loss", "tokens/s", "time left", *(("job",) if jobs else ())),
-        [
-            (
-                s.name,
-                s.state,
-                f"{s.step:,} / {s.steps:,}",
-                "" if s.loss is None else f"{s.loss:.4f}",
-                "" if s.tokens_per_second is None else f"{s.tokens_per_second:,.0f}",
-                tables.duration(s.seconds_left),
-                *((_job(jobs.get(s.name)),) if jobs else ()),
-            )
-            for s in statuses
-        ],
-    )
-    if slurm.REPORT in jobs:
-        tables.note(f"report: job {_job(jobs[slurm.REPORT])}")
-
-
-def _job(job: Job | None) -> str:
-    if job is None:
-        return ""
-    waits = job.reason if job.state == "PENDING" else ""
-    return f"{job.id} ({waits})" if waits else job.id
 
 
 def report(

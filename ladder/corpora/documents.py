@@ -7,7 +7,6 @@ import glob
 import gzip
 import hashlib
 import io
-import json
 import os
 import sysconfig
 import zlib
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from evaluation.bounds import LONGEST_DOCUMENT, lines_of, parse_json
 from evaluation.files import InputError, sample_digest
 from ladder.corpora.hub import dataset_cuts, dataset_rows
 from ladder.corpora.settings import Dataset, Source
@@ -190,7 +190,7 @@ def _read_lines(source: Source, path: Path, unit: Unit) -> Documents:
             file.seek(place - 1)
             place += len(file.readline()) - 1
         # Counted here: to ask a compressed file where it is would be slow.
-        for line in file:
+        for line in lines_of(file, str(path)):
             if unit.end and place >= unit.end:
                 return
             done = (place - unit.begin) / (unit.end - unit.begin) if unit.end else share()
@@ -201,8 +201,8 @@ def _read_lines(source: Source, path: Path, unit: Unit) -> Documents:
 
 def _text_of_line(line: bytes, field: str, where: str) -> str:
     try:
-        document = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        document = parse_json(line)
+    except ValueError as error:
         raise InputError(f"{where}: not JSON ({error})") from None
     if not isinstance(document, dict):
         raise InputError(f"{where}: must be an object, such as {{...}}")
@@ -224,15 +224,26 @@ def _read_text(source: Source, path: Path, unit: Unit) -> Documents:
     with io.TextIOWrapper(file, encoding="utf-8", newline="") as texts:
         try:
             if source.separator is None:
-                yield texts.read(), 1.0
+                whole_text = texts.read(LONGEST_DOCUMENT + 1)
+                _check_length(whole_text, path)
+                yield whole_text, 1.0
                 return
             rest = ""
             while piece := texts.read(READ):
                 *whole, rest = (rest + piece).split(source.separator)
+                _check_length(rest, path)
                 yield from ((text, share()) for text in whole)
             yield rest, 1.0
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8 ({error.reason})") from error
+
+
+def _check_length(text: str, path: Path) -> None:
+    if len(text) > LONGEST_DOCUMENT:
+        raise InputError(
+            f"{path}: holds a document of more than {LONGEST_DOCUMENT:,} characters; set the "
+            "source's separator, or split it"
+        )
 
 
 def _parquet_units(path: Path) -> list[Unit]:
@@ -276,6 +287,8 @@ def _read_parquet(source: Source, path: Path, unit: Unit) -> Documents:
 def _read_dataset(source: Source, dataset: Dataset, unit: Unit) -> Documents:
     for number, row, share in dataset_rows(dataset, unit.begin, unit.end):
         where = f"dataset {unit.path}, row {number}"
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: must hold columns, and is {type(row).__name__}")
         yield _text(row.get(source.field), source.field, where, row), share
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from evaluation.bounds import read_array
 from evaluation.checksums import tell_unverified
 from evaluation.files import InputError, atomic_write, read_json, whole_digest, write_json
 from evaluation.tasks import Task
@@ -110,7 +111,7 @@ class Sampled:
         """The speaker's."""
         from transformers import AutoTokenizer
 
-        return AutoTokenizer.from_pretrained(str(self.speaker.folder))
+        return AutoTokenizer.from_pretrained(str(self.speaker.folder), trust_remote_code=False)
 
     def batch(self, seed: int, step: int, sequences: int, length: int, rows: slice = ALL) -> Tokens:
         """Sequences of `length` tokens, the start first, (B, T): a function of (seed, step)."""
@@ -139,8 +140,11 @@ class Sampled:
             )
 
     def validation_loss(self, scorer: Scorer, length: int) -> float:
-        """Expected cross-entropy, nats per token, on the held-out sequences of `length` tokens."""
-        self._check_length(length)
+        """Expected cross-entropy, nats per token, on the held-out sequences of `length` tokens.
+
+        Each of them is predicted: the first from the start alone.
+        """
+        self._check_length(length + 1)
         held_out = self._array("held-out")
         tokens = max(1, SCORED // self.vocabulary)
         divergence = 0.0
@@ -232,7 +236,7 @@ class Sampled:
                 # Once a process, for a file that is about to be read here and there anyway.
                 if known is not None and whole_digest(path) != known.get(path.name):
                     raise ValueError("it is not what was written")
-                self._arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+                self._arrays[name] = read_array(path)
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"{path}: cannot be read ({error}); remove {self.folder} to draw anew"

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from evaluation.bounds import read_array
 from evaluation.checksums import tell_unverified
 from evaluation.files import InputError, atomic_write, read_json, whole_digest, write_json
 from ladder.section import Section
@@ -336,7 +337,7 @@ def _open_array(path: Path, dtype: np.dtype[Any]) -> TokenFile:
                     "cut short, or set the source's dtype"
                 )
             return TokenFile(path, dtype.newbyteorder("<"), 0, size // dtype.itemsize)
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = read_array(path)
     except (OSError, EOFError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -120,7 +120,8 @@ def model_folder(model: str) -> Path:
 def speaker_vocabulary(model: str) -> int:
     """Tokens that a speaker knows, by its config; no torch."""
     path = model_folder(model) / "config.json"
-    size = read_json(path).get("vocab_size")
-    if not isinstance(size, int):
+    found = read_json(path)
+    size = found.get("vocab_size") if isinstance(found, dict) else None
+    if not isinstance(size, int) or size < 1:
         raise InputError(f"{path}: says no vocab_size; draw from a causal language model")
     return size

@@ -159,8 +159,8 @@ class Text:
         index = read_index(job.folder)
         if index is None:
             raise InputError(
-                f"corpus.sources, {source.name}: {job.folder} is not tokenised yet; let "
-                "`ladder train` prepare the corpus first"
+                f"corpus.sources, {source.name}: {job.folder} is not tokenised yet; "
+                "`ladder tokenise` does that"
             )
         return open_shards(source.name, job.folder, index, self.vocabulary, self._encoding().digest)
 

@@ -88,7 +88,7 @@ def tokenise(job: Job, workers: int) -> Index:
             left.unlink(missing_ok=True)
         found = list(enumerate(units(job.source)))
         if (folder / BEGUN).exists():
-            _check_same(name, folder, made_from, _begun(folder))
+            _check_same(name, folder, made_from, read_begun(folder))
         else:
             write_json(folder / BEGUN, made_from, sealed=True)
         pending = [(n, unit) for n, unit in found if not _is_done(folder, n)]
@@ -227,7 +227,8 @@ def _pieces(text: str) -> list[str]:
     return pieces
 
 
-def _begun(folder: Path) -> dict[str, Any]:
+def read_begun(folder: Path) -> dict[str, Any]:
+    """What an unfinished folder's shards are made from; InputError where that is damaged."""
     try:
         found = read_json(folder / BEGUN)
     except InputError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from evaluation.checksums import CHECKSUMS, damage, has_checksums, write_checksums
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
-from evaluation.hub import is_out_of_reach
+from evaluation.hub import check_cached, is_out_of_reach
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -111,7 +111,12 @@ def load(name: str) -> PreTrainedTokenizerFast:
     level = client.level
     client.setLevel(logging.CRITICAL)
     try:
-        found = AutoTokenizer.from_pretrained(name, local_files_only=is_out_of_reach(name))
+        found = AutoTokenizer.from_pretrained(
+            name, local_files_only=is_out_of_reach(name), trust_remote_code=False
+        )
+        check_cached(name)
+    except InputError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(

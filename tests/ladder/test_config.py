@@ -78,6 +78,31 @@ def test_a_missing_section_is_named(document: dict) -> None:
         parse_config(document, "x.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: a\nseed: 1\nname: b\n", "name stands twice, in lines 1 and 3; keep one"),
+        ("model:\n  sizes: {a: 1, a: 2}\n", "a stands twice, in line 2; keep one"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_rather_than_the_last_one_taken(
+    text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        load_config(str(path))
+    assert said in str(raised.value)
+    assert str(path) in str(raised.value)
+
+
+def test_keys_that_are_merged_or_of_two_sections_may_be_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    document = find_config("quickstart").read_text()
+    path.write_text(document)
+    assert load_config(str(path), ("recipe={<<: {betas: [0.9, 0.95]}, betas: [0.9, 0.98]}",))
+
+
 def test_files_that_are_no_config_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("a: [")

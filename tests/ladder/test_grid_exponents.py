@@ -143,7 +143,18 @@ def test_a_grid_is_four_sizes_that_share_four_token_counts(
     assert not is_grid(make_plan(load_config("quickstart")).rungs)
     assert not is_grid(make_plan(load_config("origins-speakers")).rungs)
     assert not is_grid(())
-    for name in ("er", "er-biased", "ba", "bigram", "er-8k", "t1l", "t2l", "t4l"):
+    for name in (
+        "walks",
+        "er",
+        "er-wide",
+        "er-biased",
+        "ba",
+        "bigram",
+        "er-8k",
+        "t1l",
+        "t2l",
+        "t4l",
+    ):
         assert is_grid(_plan_without_speaker(f"origins-{name}"))
 
 
@@ -174,11 +185,15 @@ def test_one_command_writes_the_exponents_of_a_grid_with_its_corpus_s_entropies(
     assert document["task"] == "graph_validation"
     assert document["points"] == 16
     assert [s["variable"] for s in document["slices"]] == ["params"] * 4 + ["tokens"] * 4
-    told = [line for line in said if line.startswith(("alpha_D ", "beta_N ", "floor of the law"))]
+    # Lines are wrapped where the terminal ends.
+    told = " ".join(" ".join(said).split())
     for mean in document["means"]:
-        (line,) = (line for line in told if line.startswith(f"{mean['name']} {mean['mean']:.3f}"))
-        assert f"over {mean['slices']} slices; MSE of an exponential over a power law's " in line
-    assert f"the entropy {exact.entropy_rate:.4f} nats/token" in told[-1]
+        line = f"{mean['name']} {mean['mean']:.3f}"
+        spread = "" if mean["sd"] is None else f" +- {mean['sd']:.3f}"
+        slices = f"over {mean['slices']} slices; MSE of an exponential over a power law's "
+        assert f"{line}{spread} {slices}" in told
+    assert "floor of the law of N and D" in told
+    assert f"the entropy {exact.entropy_rate:.4f} nats/token" in told
     table = read_observations(folder / "observations.parquet")
     assert (table.loc[table["final"], "loss"] > exact.entropy_rate).all()
 
@@ -223,6 +238,7 @@ def test_the_law_that_made_the_losses_is_the_one_that_won(tmp_path: Path) -> Non
     assert "L(N) at a fixed D: the power law fits better, " in text
     assert "L(D) at a fixed N: the power law fits better, " in text
     assert "the test rules the exponential out in 7 and the power law in 0" in text
+    assert "no exponent of the losses" not in text
 
     def other(params: float, tokens: float) -> float:
         return ENTROPY + 0.4 * math.exp(-params / 3e4) + 0.5 * math.exp(-tokens / 3e6)
@@ -237,6 +253,9 @@ def test_the_law_that_made_the_losses_is_the_one_that_won(tmp_path: Path) -> Non
     assert f"the exponential fits better, {1 / ratios[0]:.3g} times less" in text
     assert "from the paper's 1.028 +- 0.129" in text
     assert f"the MSE ratio {ratios[0]:.3g} is below the paper's 5 to 10" in text
+    out = known.found.slices.means[1].verdicts["exponential"]
+    assert out > 3
+    assert f"out in {out} of 7, so that this is no exponent of the losses" in text
 
 
 def test_the_held_out_point_has_an_interval_that_says_whether_it_leads(tmp_path: Path) -> None:

@@ -43,14 +43,14 @@ def test_what_is_the_same_in_every_row_goes_into_the_title(
 ) -> None:
     rows = audit_rows(("7B",), ("extrapolated", "extrapolated"))
     lines = printed(capsys, "audit", AUDIT, rows, keys=2, width=70)
-    assert lines[0] == "audit; target 7B; status extrapolated"
+    assert lines[0] == "audit; target: 7B; status: extrapolated"
     assert "extrapolated" not in "\n".join(lines[1:])
 
 
 def test_a_status_that_differs_becomes_a_mark(capsys: pytest.CaptureFixture[str]) -> None:
     rows = audit_rows(("7B",), ("extrapolated", "ok", "unpredictable"))
     lines = printed(capsys, "audit", AUDIT, rows, keys=2, width=75)
-    assert lines[0] == "audit; target 7B; * extrapolated; ! unpredictable"
+    assert lines[0] == "audit; target: 7B; * extrapolated; ! unpredictable"
     marked = [line.split()[1] for line in lines if line.startswith("mmlu")]
     assert marked == ["*", "71.2", "!"]
 
@@ -140,3 +140,11 @@ def test_lines_break_between_words_only() -> None:
     assert "/a/path/that-is-long" * 6 in line
     assert all(part.startswith("  ") for part in line.splitlines()[1:])
     assert wrapped("  two in, " + "word " * 20, 40).splitlines()[1].startswith("    word")
+
+
+def test_columns_up_to_a_break_stay_together_where_they_fit_whole() -> None:
+    columns = ("task", "loss", "actual", "accuracy", "top rung")
+    grid = Grid(columns, (("x" * 20, *["1" * 10] * 4),), breaks=("accuracy",))
+    assert [part.names[1:] for part in fitted(grid, 60)] == [columns[1:3], columns[3:]]
+    wide = Grid((*columns, "error"), (("x" * 20, *["1" * 10] * 5),), breaks=("actual", "accuracy"))
+    assert [part.names[1:] for part in fitted(wide, 60)] == [columns[1:3], (*columns[3:], "error")]

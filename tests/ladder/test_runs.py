@@ -151,6 +151,6 @@ def test_a_config_that_is_not_what_was_written_names_a_copy(
     copy.write_text(text)
     with pytest.raises(InputError) as error:
         runs.prepare(config)
-    assert str(error.value).endswith(f"mend it by: cp '{copy}' '{runs.config}'")
+    assert str(error.value).endswith(f"mend it by: cp {copy} {runs.config}")
     runs.config.write_text(text)
     runs.prepare(config)

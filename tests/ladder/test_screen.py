@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import io
 import os
+import platform
 import re
 import struct
 import sys
@@ -29,7 +30,8 @@ from ladder.cli import main
 from ladder.commands import COMMANDS
 from ladder.config import load_config
 from ladder.layout import WIDTH
-from ladder.runs import RunsFolder
+from ladder.plan import make_plan
+from ladder.runs import Progress, RunsFolder
 from predict.curve import Curve, CurvePoint
 from predict.items import ItemRow
 from predict.watch import each
@@ -94,6 +96,7 @@ SLOW = ("backtest", "compare", "predict", "audit", "allocate", "next", "exponent
 ELSEWHERE = {
     "run": "trains; prints what audit, compare and exponents do",
     "train": "prints scripts and lines",
+    "tokenise": "prints a line on standard error",
     "evaluate": "below, without a model",
     "items": "below, without scores of choices",
     "forecast": "below, on a run in flight",
@@ -302,3 +305,34 @@ def test_a_loop_that_fails_under_a_bar_is_told_in_one_line(
     monkeypatch.setitem(COMMANDS, "version", lambda: fails())
     lines = on_terminal(lambda: main(["version"]))
     assert [line for line in lines if line.strip()][-1] == "ladder: of the user's"
+
+
+def test_status_of_a_ladder_in_flight_says_who_has_what_and_fits_80_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("quickstart")
+    planned, runs = make_plan(config), RunsFolder(tmp_path / "runs")
+    runs.prepare(config)
+    done, going, broken, *_ = planned.rungs
+    runs.rung(done.name).path.mkdir()
+    runs.rung(done.name).write_manifest(done, "finished")
+    for rung, state, more in (
+        (going, "running", {}),
+        (broken, "failed", {"error": "MemoryError: " + "too large a batch, " * 5}),
+    ):
+        runs.rung(rung.name).path.mkdir()
+        runs.rung(rung.name).write_manifest(rung, state, **more)
+        runs.rung(rung.name).write_progress(Progress(100, rung.steps, 4.3211, 123456.7, 0.0))
+    with runs.rung(going.name).lock():
+        lines = in_pipe(lambda: main(["status", str(runs.path)]))
+        assert (
+            on_terminal(lambda: main(["status", str(runs.path)]))[:4]
+            == [line for line in lines if line][:4]
+        )
+    assert not too_wide(lines)
+    row = next(line for line in lines if line.startswith(going.name)).split()
+    assert row[1:6] == ["running", "100", "/", f"{going.steps:,}", "4.3211"]
+    assert row[6] == "123,457"
+    assert row[8:] == ["process", str(os.getpid()), "on", platform.node()]
+    assert any(line.startswith(f"{broken.name}: failed: MemoryError") for line in lines)
+    assert lines[-1] == "1 finished, 1 running, 1 failed, 14 pending"

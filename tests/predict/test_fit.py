@@ -105,6 +105,25 @@ def test_ragged_problems_are_fitted_as_each_alone() -> None:
     assert both[1].objective == pytest.approx(alone.objective, rel=1e-6)
 
 
+@pytest.mark.parametrize("noise", [None, (0.002, 0.05)])
+def test_fits_in_small_batches_are_to_the_bit_those_of_one_batch(
+    noise: tuple[float, float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    thetas = rng.uniform([3, 0.2, 4, 0.2, 0], [6, 0.5, 6, 0.5, 1], (12, 5)).tolist()
+    values = np.array([ladder(t, noise=0.02, seed=i) for i, t in enumerate(thetas)])
+    inputs = [np.broadcast_to(x, values.shape) for x in (SIZES, TOKENS)]
+    law, objective = LAWS["chinchilla_scaled"], Objective(delta=1.0, log=True)
+    whole = fit(law, inputs, values, objective, noise=noise)
+    monkeypatch.setattr("predict.fit.LARGEST_BATCH", 5 * 16 * law.size * law.cells(inputs))
+    assert fit(law, inputs, values, objective, noise=noise) == whole
+    alone = [
+        fit(law, [x[i : i + 1] for x in inputs], values[i : i + 1], objective, noise=noise)[0]
+        for i in range(len(values))
+    ]
+    assert alone == whole
+
+
 def test_fewer_points_than_parameters_are_refused() -> None:
     with pytest.raises(InputError, match="4 points for 5 parameters"):
         fit(LAWS["chinchilla"], [SIZES[None, :4], TOKENS[None, :4]], np.ones((1, 4)), HUBER)

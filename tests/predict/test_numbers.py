@@ -15,6 +15,20 @@ def test_counts_are_written_with_three_figures_and_a_suffix() -> None:
     ]
 
 
+def test_what_rounds_up_to_a_thousand_is_one_of_the_next() -> None:
+    values = (999.4, 999.6, 999_499, 999_999.9, 999.96e6, 999.9e9, 999.4e12, 1e15)
+    assert [human(x) for x in values] == [
+        "999",
+        "1K",
+        "999K",
+        "1M",
+        "1B",
+        "1T",
+        "999T",
+        "1e+15",
+    ]
+
+
 def test_values_within_the_ratio_are_the_largest_of_them() -> None:
     assert levels([5, 1, 1.04, 2], 1.05) == [1.04, 2, 5]
     assert levels([], 2) == []

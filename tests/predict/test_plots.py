@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from conftest import synthetic
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from evaluation.records import validate
 from predict import TwoStage, audit
@@ -45,3 +47,23 @@ def test_names_from_the_data_are_drawn_as_they_are(observations: pd.DataFrame) -
     figure = audit_figure(rows)
     assert "<svg" in to_svg(figure)
     assert len(figure.axes[0].get_legend().get_texts()) == 1
+
+
+def test_names_of_the_largest_errors_do_not_run_into_each_other_or_over_points() -> None:
+    tasks = ("arc_challenge", "mmlu_stem", "csqa", "piqa")
+    table = synthetic(targets=((6.9e9, 4e12), (1.3e10, 5e12)), tasks=tasks)
+    random = np.random.default_rng(0)
+    table["accuracy"] += 0.01 * random.normal(size=len(table))
+    model = TwoStage("published").fit(validate(table))
+    figure = audit_figure(audit(model, validate(table)).rows)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    (axis,) = figure.axes
+    boxes = [text.get_window_extent(renderer) for text in axis.texts]
+    assert len(boxes) == 6
+    assert not [1 for i, a in enumerate(boxes) for b in boxes[:i] if a.overlaps(b)]
+    panel = axis.get_window_extent(renderer)
+    assert all(panel.x0 <= b.x0 and b.x1 <= panel.x1 for b in boxes)
+    points = np.vstack([c.get_offsets() for c in axis.collections])
+    seen = axis.transData.transform(points)
+    assert len(seen) == 8
+    assert not [1 for b in boxes for x, y in seen if b.contains(x, y)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,14 @@ from conftest import synthetic
 
 from evaluation.records import validate
 from predict.methods import get_method
-from predict.points import RungPoint, rung_weights, task_points, trailing_mean
+from predict.points import (
+    RungPoint,
+    mean_of_seeds,
+    points_by_task,
+    rung_weights,
+    task_points,
+    trailing_mean,
+)
 
 
 def test_the_trailing_mean_is_pandas_rolling_mean() -> None:
@@ -43,3 +51,89 @@ def test_rows_without_the_feature_drop_out_and_noise_is_kept() -> None:
     assert by_loss.accuracy_sd == pytest.approx(0, abs=1e-12)
     whole = task_points(table, replace(get_method("published"), skip=0), "loss")
     assert list(np.bincount(whole.link_rung)) == [3] * 16
+
+
+def ragged(seed: int) -> pd.DataFrame:
+    """Runs of 1 to 13 checkpoints with gaps in feature and accuracy, some tasks on few runs."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for run in range(9):
+        for task in rng.permutation(["quiz", "riddle", "lm", "gap"])[: rng.integers(1, 5)]:
+            for step in range(int(rng.integers(1, 14))):
+                rows.append(
+                    {
+                        "run": f"r{run}",
+                        "params": 1e8 * 2.0 ** (run // 2),
+                        "tokens": 1e9 * (1 + step),
+                        "step": step,
+                        "task": task,
+                        "loss": np.nan if task == "gap" or rng.random() < 0.1 else rng.random(),
+                        "accuracy": np.nan if task == "lm" or rng.random() < 0.2 else rng.random(),
+                        "chance": 0.25 if rng.random() < 0.5 else np.nan,
+                        "seed": rng.integers(3),
+                    }
+                )
+    table = pd.DataFrame(rows).sort_values(["run", "step"], kind="stable", ignore_index=True)
+    table["seed"] = table["seed"].astype("Int64")
+    return table
+
+
+@pytest.mark.parametrize("method", ["default", "published"])
+@pytest.mark.parametrize("seed", range(5))
+def test_points_of_all_tasks_at_once_are_to_the_bit_those_of_a_loop(method: str, seed: int) -> None:
+    table, chosen = ragged(seed), get_method(method)
+    found = points_by_task(table, chosen, "loss")
+    assert list(found) == list(table["task"].unique())
+    for task, rows in table.groupby("task", sort=False):
+        own, rungs, losses, scores, origin = found[str(task)], [], [], [], []
+        known = rows["chance"].dropna().to_numpy()
+        for run, part in rows[rows["loss"].notna()].groupby("run", sort=False):
+            last = part.tail(chosen.window)
+            measured = last["accuracy"].dropna().to_numpy()
+            rungs.append(
+                RungPoint(
+                    str(run),
+                    part["params"].iloc[-1],
+                    part["tokens"].iloc[-1],
+                    last["loss"].to_numpy().mean(),
+                    measured.mean() if len(measured) else None,
+                    last["loss"].to_numpy().std(ddof=1) if len(last) > 1 else None,
+                    measured.std(ddof=1) if len(measured) > 1 else None,
+                    known.mean() if len(known) else None,
+                    int(part["seed"].iloc[-1]),
+                )
+            )
+            kept = part[part["accuracy"].notna()]
+            skipped = max(min(math.ceil(len(kept) * chosen.skip), len(kept) - 1), 0)
+            for name, into in (("loss", losses), ("accuracy", scores)):
+                total = np.cumsum(np.r_[0.0, kept[name].to_numpy()[skipped:]])
+                for end in range(1, len(total)):
+                    begin = max(end - chosen.smoothing, 0)
+                    into.append((total[end] - total[begin]) / (end - begin))
+            origin += [len(rungs) - 1] * (len(kept) - skipped)
+        assert own.rungs == tuple(rungs)
+        assert own.link_loss.tolist() == losses
+        assert own.link_accuracy.tolist() == scores
+        assert own.link_rung.tolist() == origin
+
+
+def test_no_rows_are_no_points() -> None:
+    found = task_points(ragged(0).iloc[:0], get_method("default"), "loss")
+    assert found.rungs == ()
+    assert len(found.link_loss) == 0
+
+
+def test_runs_of_several_seeds_are_one_mean_wherever_a_grid_cell_ends() -> None:
+    rng = np.random.default_rng(0)
+    sizes = np.exp(rng.uniform(np.log(1e8), np.log(1e10), 12))
+    runs = [
+        RungPoint(f"{i}-{seed}", n * rng.uniform(1, 1.004), 20 * n, 1.0 + seed, 0.5, seed=seed)
+        for i, n in enumerate(sizes)
+        for seed in range(3)
+    ]
+    found = mean_of_seeds(runs)
+    assert [r.run for r in found] == [f"{i}-0" for i in range(12)]
+    assert {r.loss for r in found} == {2.0}
+    assert mean_of_seeds([replace(r, seed=None) for r in runs]) == [
+        replace(r, seed=None) for r in runs
+    ]

@@ -8,13 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.stats import chisquare
 from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from evaluation.files import InputError
+from evaluation.records import read_observations
+from ladder.cli import main
+from ladder.config import load_config
+from ladder.corpora import open_corpus
 from ladder.corpora.sampled import Sampled
-from ladder.corpora.settings import SampledCorpus
+from ladder.corpora.settings import SAMPLED_VALIDATION, SampledCorpus
 from ladder.corpora.speaker import Speaker, speaker_vocabulary
 from ladder.grid_exponents import Known, known_of
 from ladder.score import ModelScorer
@@ -98,9 +103,9 @@ def test_the_entropy_is_that_of_all_sequences(tmp_path: Path, temperature: float
 
 def test_the_speaker_loses_the_entropy_and_nobody_less(spoken: Sampled, tmp_path: Path) -> None:
     own = ModelScorer(spoken.speaker.loaded.model)
-    assert spoken.validation_loss(own, LENGTH + 1) == pytest.approx(spoken.entropy_rate, abs=1e-6)
+    assert spoken.validation_loss(own, LENGTH) == pytest.approx(spoken.entropy_rate, abs=1e-6)
     other = ModelScorer(Speaker(str(speaker(tmp_path, seed=1)), 1.0).loaded.model)
-    assert spoken.validation_loss(other, LENGTH + 1) > spoken.entropy_rate + 0.1
+    assert spoken.validation_loss(other, LENGTH) > spoken.entropy_rate + 0.1
 
 
 def test_the_loss_is_that_of_drawn_tokens_without_their_noise(
@@ -110,7 +115,7 @@ def test_the_loss_is_that_of_drawn_tokens_without_their_noise(
     drawn = spoken.batch(seed=3, step=1, sequences=9000, length=LENGTH + 1)
     nats = other.nats(drawn).mean(axis=1)
     error = nats.std() / np.sqrt(len(nats))
-    assert spoken.validation_loss(other, LENGTH + 1) == pytest.approx(nats.mean(), abs=5 * error)
+    assert spoken.validation_loss(other, LENGTH) == pytest.approx(nats.mean(), abs=5 * error)
 
 
 def test_the_entropy_is_told_with_its_standard_error_once_it_was_drawn(
@@ -175,6 +180,28 @@ def test_a_run_of_this_project_speaks_by_its_newest_checkpoint(tmp_path: Path) -
         speaker(tmp_path / "T1L" / "checkpoints" / f"step-{step}", seed=step)
     assert Speaker(str(tmp_path / "T1L"), 1.0).folder.name == "step-100"
     assert speaker_vocabulary(str(tmp_path / "T1L")) == VOCABULARY
+
+
+def test_a_ladder_is_trained_on_what_a_speaker_says(tmp_path: Path, tiny_config: Path) -> None:
+    document = yaml.safe_load(tiny_config.read_text())
+    document["corpus"] = {
+        "kind": "sampled",
+        "model": str(speaker(tmp_path / "speaker")),
+        "length": LENGTH,
+        "sequences": 1100,
+        "held_out": 64,
+    }
+    document["model"]["sequence_length"] = LENGTH
+    document["ladder"] = {"sizes": ["a", "c", "big"], "tokens": [1_000, 4_000]}
+    document["targets"] = []
+    path, runs = tmp_path / "spoken.yaml", tmp_path / "runs"
+    path.write_text(yaml.safe_dump(document))
+    assert main(["train", str(path), "--runs", str(runs), "--engine", "here"]) == 0
+    spoken = open_corpus(load_config(str(path)).corpus, runs / "corpus")
+    for folder in ("a-1Kt", "big-4Kt"):
+        rows = read_observations(runs / folder / "scores.parquet")
+        assert set(rows["task"]) == {SAMPLED_VALIDATION}
+        assert (rows["loss"] > spoken.floor(LENGTH)).all()
 
 
 def test_mistakes_are_one_line(tmp_path: Path, spoken: Sampled) -> None:

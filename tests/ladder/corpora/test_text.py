@@ -212,7 +212,7 @@ def test_tasks_are_files_as_evaluate_takes_them(folder: Path) -> None:
 
 
 def test_what_is_not_prepared_or_not_held_out_is_one_line(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not tokenised yet; let `ladder train` prepare"):
+    with pytest.raises(InputError, match="is not tokenised yet; `ladder tokenise`"):
         Text(config(folder), tmp_path / "new").batch(0, 1, 1, 8)
     whole = [{"name": "pages", "files": [str(folder / "b.txt")]}]
     with pytest.raises(InputError, match="none of its documents is held out; raise"):
