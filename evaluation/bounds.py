@@ -21,8 +21,8 @@ LONGEST_LINE = 2**26
 LONGEST_DOCUMENT = 2**28
 """Characters of a text file that is one document."""
 
-LARGEST_YAML = 2**18
-"""Bytes of a YAML file."""
+LARGEST_YAML = 2**20
+"""Bytes of a YAML file: a config may name ten thousand files of tokens, each by its path."""
 
 MOST_NODES = 100_000
 """Values of a YAML document, those that aliases repeat counted each time."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -84,11 +84,18 @@ def hints(
     return "name yours with --map OURS=THEIRS, or let `ladder import csv` make a table"
 
 
-def with_known_names(frame: pd.DataFrame, known: Iterable[str]) -> pd.DataFrame:
-    """The table; a column whose name is a known one but for capitals or blanks gets that."""
+def with_known_names(
+    frame: pd.DataFrame, known: Iterable[str], asked: Collection[object] = ()
+) -> pd.DataFrame:
+    """The table; a column whose name is a known one but for capitals or blanks gets that.
+
+    One that is `asked` for by its own name keeps it.
+    """
     there = set(frame.columns)
     plain = {_plain(name): name for name in known if name not in there}
-    names = [plain.get(_plain(str(name)), name) for name in frame.columns]
+    names = [
+        name if name in asked else plain.get(_plain(str(name)), name) for name in frame.columns
+    ]
     # Of two that would become one neither does: which is meant is not ours to say.
     kept = [new if names.count(new) == 1 else old for old, new in zip(frame, names, strict=True)]
     return frame.set_axis(kept, axis=1)

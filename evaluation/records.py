@@ -121,11 +121,11 @@ def read_observations(path: Path | str) -> DataFrame:
     (16, ['bits/byte'])
     """
     path = Path(path)
-    return validate(read_frame(path), str(path))
+    return validate(with_known_names(read_frame(path), _BY_NAME), str(path))
 
 
 def read_frame(path: Path) -> DataFrame:
-    """A table's cells as they lie in the file, known columns by their names; InputError if none."""
+    """A table's cells as they lie in the file; InputError if it is none."""
     if path.suffix not in (".parquet", ".csv"):
         raise InputError(f"{path}: observations are a .parquet or a .csv file")
     if not path.is_file():
@@ -139,7 +139,7 @@ def read_frame(path: Path) -> DataFrame:
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
-    return with_known_names(frame, _BY_NAME)
+    return frame
 
 
 def separator(path: Path) -> str:

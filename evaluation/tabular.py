@@ -150,7 +150,7 @@ def _read(path: Path) -> pd.DataFrame:
     if doubled := next((n for n in names if n and names.count(n) > 1), None):
         raise InputError(f"{path}: has the column {doubled!r} twice")
     cells.columns = pd.Index(names)
-    return with_known_names(cells.loc[:, [bool(name) for name in names]], _NAMES)
+    return cells.loc[:, [bool(name) for name in names]]
 
 
 def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
@@ -172,6 +172,8 @@ def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
+    scores = [column for task in mapping.tasks for column in (task.loss, task.accuracy)]
+    cells = with_known_names(cells, _NAMES, {*mapping.columns.values(), *scores})
     base = _base(cells, mapping, source)
     # Numbers are read before a wide table is folded, so that a mistake is named by its own row.
     for name in ("params", "tokens", "batch_tokens", "step"):
@@ -236,6 +238,8 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
 def _check_ours(mapping: ColumnMap, cells: pd.DataFrame, source: str) -> None:
     """Refuse a name that is like one of observations that nothing gives, rather than a feature."""
     given = {*mapping.columns, *mapping.values, *cells.columns}
+    given |= {"task", "loss"} if mapping.tasks else set()
+    given |= {"params", "tokens"} if mapping.runs else set()
     for ours, theirs in mapping.columns.items():
         if ours in _NAMES:
             continue

@@ -240,9 +240,12 @@ class Saver:
     def _digests(self, folder: Path) -> dict[str, Any]:
         """Of every file; ranks share the work, since a big model's takes as long as writing it."""
         rank, world = self.parallel.rank, self.parallel.world
-        own = digests(folder, files_of(folder)[rank::world])
         if self.group is None:
-            return own
+            return digests(folder, files_of(folder))
+        # One list for all: on a network's file system another rank may see new files later.
+        files = [files_of(folder) if self.parallel.is_first else []]
+        distributed.broadcast_object_list(files, src=0, group=self.group)
+        own = digests(folder, files[0][rank::world])
         parts: list[Any] = [None] * world
         distributed.all_gather_object(parts, own, group=self.group)
         return {name: told for part in parts for name, told in part.items()}

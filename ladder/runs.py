@@ -296,16 +296,13 @@ class RunsFolder:
                     f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
                     "give another folder with --runs, or remove this one"
                 )
-            KeptTasks(self.tasks).mend(open_corpus(config.corpus, self.corpus).tasks)
-            if dump_config(config) != check_text(self.config):
+            # First the config, for where tasks have digests it must have one.
+            if sealed_text(dump_config(config)) != self.config.read_text(encoding="utf-8"):
                 write_text(self.config, sealed_text(dump_config(config)))
+            KeptTasks(self.tasks).mend(open_corpus(config.corpus, self.corpus).tasks)
         elif self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
-        elif self.path.is_dir() and any(p.name != "tasks" for p in self.path.glob("[!.]*")):
-            if self.config.is_file():
-                # Another rank or job has made it since.
-                self.prepare(config)
-                return
+        elif self._is_foreign():
             copy = self._mended_by()
             more = f"; {copy}" if copy.startswith("mend") else "; give another --runs"
             raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")
@@ -313,6 +310,12 @@ class RunsFolder:
             KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())
             write_text(self.config, sealed_text(dump_config(config)))
         self.check_tasks()
+
+    def _is_foreign(self) -> bool:
+        """Whether the folder holds what no ladder begins with."""
+        held = any(path.name != self.tasks.name for path in self.path.glob("[!.]*"))
+        # Of ranks that start together another may have begun it just now.
+        return held and not self.config.is_file()
 
     def load_config(self) -> Experiment:
         """The config that the folder was made from; InputError where it is not what was written."""

@@ -167,7 +167,7 @@ def scripts(
 def dry_run(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolder) -> str:
     """The scripts of all that has not finished, as text, with the commands that submit them."""
     texts = scripts(config, plan, names, runs)
-    rungs = [n for n in texts if n != REPORT and not runs.rung(n).finished]
+    rungs = [n for n in texts if n != REPORT and not runs.rung(n).complete]
     parts = []
     for name in rungs:
         rung = plan.run(name)
@@ -203,7 +203,7 @@ def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder, lock: int) -> S
     if known:
         write_json(_jobs_file(runs), {"version": 1, "jobs": known}, sealed=True)
     queue = jobs(runs)
-    finished = tuple(n for n in texts if n != REPORT and runs.rung(n).finished)
+    finished = tuple(n for n in texts if n != REPORT and runs.rung(n).complete)
     submitted: dict[str, str] = {}
     for name, text in texts.items():
         if name in finished or (name in queue and name != REPORT):

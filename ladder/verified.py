@@ -24,7 +24,7 @@ def whole_checkpoint(folder: Path, parallel: Parallel, name: str) -> Path | None
     Newer ones are kept beside it under another name, and a line on standard error says so: the run
     goes on from an earlier step, or from its beginning, never from weights that are not its own.
     """
-    left = latest_checkpoint(folder)
+    left = _latest(folder, parallel)
     while left:
         path, step = left
         problem = _problem(path, parallel)
@@ -40,9 +40,16 @@ def whole_checkpoint(folder: Path, parallel: Parallel, name: str) -> Path | None
                 f"goes on {goes}",
                 file=sys.stderr,
             )
-        parallel.barrier()
-        left = latest_checkpoint(folder)
+        left = _latest(folder, parallel)
     return None
+
+
+def _latest(folder: Path, parallel: Parallel) -> tuple[Path, int] | None:
+    """The newest checkpoint as the first rank sees it: others may see a folder renamed later."""
+    found = [latest_checkpoint(folder) if parallel.is_first else None]
+    if parallel.world > 1:
+        distributed.broadcast_object_list(found, src=0)
+    return found[0]
 
 
 def check_checkpoint(path: Path, parallel: Parallel, mend: str) -> None:

@@ -265,7 +265,7 @@ def _rehearse(config: Experiment, plan: Plan, rungs: Names, folder: RunsFolder) 
         for line in lacking[1:]:
             tables.note(f"also: {line}")
         raise InputError(lacking[0])
-    left = [run.name for run in wanted if not folder.rung(run.name).finished]
+    left = [run.name for run in wanted if not folder.rung(run.name).complete]
     tables.say(f"{len(left)} of {len(wanted)} runs would be trained into {folder.path}")
     if left:
         tables.say(", ".join(left))

@@ -10,7 +10,7 @@ import pytest
 from evaluation.columns import nearest, there_is_no, with_known_names
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, read_observations
-from evaluation.tabular import read_mapped
+from evaluation.tabular import ColumnMap, TaskColumns, import_csv, read_mapped
 
 KNOWN = [column.name for column in COLUMNS]
 ROW = {
@@ -124,3 +124,21 @@ def test_a_feature_of_ones_own_needs_no_known_name(tmp_path: Path) -> None:
 def test_an_unmapped_table_says_how_to_map_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"did you mean --map run=model --map params=N --map loss"):
         read_observations(written(tmp_path / "theirs.csv", **MINE))
+
+
+def test_a_column_may_be_mapped_by_the_name_it_has_though_capitals_alone_tell_it_from_ours(
+    tmp_path: Path,
+) -> None:
+    source = tmp_path / "theirs.csv"
+    source.write_text(
+        "Run,Params,tokens,Accuracy,bpb,ce\na,1e8,2e9,0.4,1.0,2\nb,2e8,4e9,0.5,0.9,1\n"
+    )
+    mapping = ColumnMap(
+        columns={"run": "Run", "params": "Params", "task_ce": "ce"},
+        tasks=(TaskColumns("arc", "bpb", "Accuracy"),),
+        values={"loss_unit": "bits/byte"},
+    )
+    table = import_csv(source, mapping)
+    assert table["params"].tolist() == [1e8, 2e8]
+    assert table["accuracy"].tolist() == [0.4, 0.5]
+    assert "task_ce" in table

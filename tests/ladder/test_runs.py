@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
 import pytest
 
+from evaluation.checksums import check_text
 from evaluation.files import InputError
 from ladder.config import load_config
 from ladder.plan import make_plan
@@ -137,6 +139,15 @@ def test_tasks_without_checksums_are_read_as_they_are(runs: RunsFolder, tiny_con
     path.unlink()
     with pytest.raises(InputError, match=r"next\.jsonl: no such task file"):
         runs.prepare(load_config(str(tiny_config)))
+
+
+def test_a_folder_of_an_older_ladder_whose_tasks_are_gone_is_read_once_they_are_made(
+    runs: RunsFolder, tiny_config: Path
+) -> None:
+    runs.config.write_text(check_text(runs.config))
+    shutil.rmtree(runs.tasks)
+    runs.prepare(load_config(str(tiny_config)))
+    assert runs.load_config() == load_config(str(tiny_config))
 
 
 def test_a_config_that_is_not_what_was_written_names_a_copy(

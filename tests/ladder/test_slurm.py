@@ -9,9 +9,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from evaluation.files import InputError
+from evaluation.records import write_observations
 from ladder import slurm
 from ladder.cli import main
 from ladder.config import differences, load_config
@@ -292,7 +294,11 @@ def test_what_is_queued_or_finished_is_left_out(
     submit()
     config = load_config(str(tiny_config))
     rung = make_plan(config).run("a-1xC")
-    RunsFolder(tmp_path / "runs").rung("a-1xC").write_manifest(rung, "finished")
+    folder = RunsFolder(tmp_path / "runs").rung("a-1xC")
+    folder.write_manifest(rung, "finished")
+    assert "left out, finished" not in submit()[2]  # Without its scores it is to be scored again.
+    row = {"task": "walks", "loss": 1.0, "loss_unit": "nats/token"}
+    write_observations(pd.DataFrame([{**rung.observed(rung.steps), **row}]), folder.scores)
     status, out, err = submit("--set", "cluster.partition=other")
     assert (status, out) == (0, "")
     assert "big-4xC: left out, in the queue as job 101" in err
