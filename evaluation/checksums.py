@@ -1,8 +1,8 @@
 """Checksums that are written with files and verified when they are read; no torch.
 
-SHA-256, by the processor's own instructions 1.5 GB/s of one core (benchmarks/faults.md), as fast as
-most disks write; blake2b is slower there, and faster hashes are in no standard library. What has
-none, from an older ladder or another tool, is read as it is.
+SHA-256, which processors have instructions for, so that one core hashes about as fast as a disk
+writes; blake2b is slower (benchmarks/faults.md), and faster hashes are in no standard library. What
+has none, from an older ladder or another tool, is read as it is.
 """
 
 from __future__ import annotations

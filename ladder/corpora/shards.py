@@ -6,7 +6,7 @@ index is written last: where it is, everything it names is whole.
 Beside each shard lies a CRC-32 of every 64 KiB of it, and a block is verified when a process first
 reads from it. To read terabytes before a run starts would take hours, and a file's size and time do
 not change when its bits do; a block is no more than what the system reads ahead anyway, and takes
-some 20 microseconds, once (benchmarks/faults.md). CRC-32 finds every burst of up to 32 bits, and
+tens of microseconds, once (benchmarks/faults.md). CRC-32 finds every burst of up to 32 bits, and
 of other damage all but one in 4e9; the blocks' checksums themselves are under the index's SHA-256.
 """
 
