@@ -79,6 +79,11 @@ def hints(
             left.remove(close[0])
             pairs.append(f"--map {name}={close[0]}")
     pairs += [f"--map {name}={said[0]}" for name, said in (words or {}).items() if name in missing]
+    if "task" in missing and not any(pair.startswith("--map task=") for pair in pairs):
+        return (
+            "a table with a column a score, and none that names the task, is read by "
+            "`ladder import csv --task NAME=LOSS,ACCURACY`"
+        )
     if pairs:
         return f"did you mean {' '.join(pairs)}?"
     return "name yours with --map OURS=THEIRS, or let `ladder import csv` make a table"

@@ -87,7 +87,7 @@ def load_model(
     if has_checksums(Path(name)) and (problem := damage(Path(name), lambda file: "/" not in file)):
         raise InputError(
             f"{name}: damaged ({problem}); remove it and its rung's manifest.json, and `ladder "
-            "train` makes it again"
+            "train` makes it again, or its checksums.json if you changed it yourself"
         )
     disable_progress_bar()
     options: dict[str, Any] = {

@@ -318,8 +318,9 @@ def _score_cell(cell: str, column: str, row: int, source: str) -> None:
     try:
         float(cell.strip().rstrip("%"))
     except ValueError:
+        mend = "; write a decimal point" if cell.count(",") == 1 else ""
         raise InputError(
-            f"{source}: row {row + 1}, column {column!r}: {cell!r} is not a number"
+            f"{source}: row {row + 1}, column {column!r}: {cell!r} is not a number{mend}"
         ) from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from evaluation.columns import nearest, there_is_no, with_known_names
+from evaluation.columns import hints, nearest, there_is_no, with_known_names
 from evaluation.files import InputError
 from evaluation.records import COLUMNS, read_observations
 from evaluation.tabular import ColumnMap, TaskColumns, import_csv, read_mapped
@@ -142,3 +142,8 @@ def test_a_column_may_be_mapped_by_the_name_it_has_though_capitals_alone_tell_it
     assert table["params"].tolist() == [1e8, 2e8]
     assert table["accuracy"].tolist() == [0.4, 0.5]
     assert "task_ce" in table
+
+
+def test_a_table_without_a_task_is_sent_to_the_importer() -> None:
+    assert "ladder import csv --task" in hints(["task", "loss"], ["run", "arc_bpb", "arc_acc"])
+    assert "--map task=benchmark" in hints(["task"], ["run", "benchmark"])
