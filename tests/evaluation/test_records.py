@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from evaluation.records import (
     COLUMNS,
@@ -156,3 +158,13 @@ def test_spreadsheets_habits_are_read(tmp_path: Path, observations: pd.DataFrame
 def test_an_extra_column_may_not_be_infinite(observations: pd.DataFrame) -> None:
     with pytest.raises(InputError, match="row 1, column 'ce': is infinite"):
         validate(observations.assign(ce=np.inf))
+
+
+def test_bytes_that_are_no_text_are_refused_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "o.parquet"
+    write_observations(synthetic(), path)
+    table = parquet.read_table(path)
+    bad = pa.array([b"\x80"] * len(table), pa.binary()).view(pa.string())
+    parquet.write_table(table.set_column(table.column_names.index("task"), "task", bad), path)
+    with pytest.raises(InputError, match=r"o\.parquet: cannot be read as parquet .*UTF8"):
+        read_observations(path)
