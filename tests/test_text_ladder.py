@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from evaluation.files import read_json
 from evaluation.records import read_observations
 from evaluation.tasks import read_task
 from ladder.config import load_config
@@ -83,7 +84,7 @@ def test_a_task_and_the_held_out_loss_are_predicted_and_audited(runs: Path) -> N
 def test_the_task_is_written_into_the_runs_folder(runs: Path) -> None:
     task = read_task(runs / "tasks" / "continuation.jsonl")
     assert len(task.items) == 60
-    assert json.loads((runs / "tasks" / "index.json").read_text()) == ["continuation"]
+    assert list(read_json(runs / "tasks" / "index.json")["tasks"]) == ["continuation"]
 
 
 def test_the_tokenizer_goes_with_every_checkpoint(runs: Path) -> None:

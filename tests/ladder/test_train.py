@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evaluation.files import InputError
 from evaluation.records import read_observations
 from ladder import train as training
 from ladder.checkpoint import latest_checkpoint
@@ -126,16 +125,3 @@ def test_the_thread_count_and_determinism_are_restored(tiny_config: Path, tmp_pa
     config, rung, runs = prepared(tiny_config, tmp_path / "runs")
     training.train_rung(config, rung, runs)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
-
-
-def test_a_damaged_checkpoint_is_named_with_the_cure(tiny_config: Path, tmp_path: Path) -> None:
-    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
-    training.train_rung(config, rung, runs)
-    folder = runs.rung(rung.name)
-    path, _ = latest_checkpoint(folder.checkpoints)
-    folder.write_manifest(rung, "running")
-    for name in ("optimizer", ""):
-        (weights,) = (path / name).glob("*.safetensors")
-        weights.write_bytes(b"x")
-        with pytest.raises(InputError, match=r"damaged .* remove it"):
-            training.train_rung(config, rung, runs)
