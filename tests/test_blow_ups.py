@@ -37,7 +37,12 @@ def test_bounds_a_thousand_times_smaller_refuse_bombs_a_thousand_times_smaller(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smaller = {
-        bounds: {"LONGEST_LINE": 2**16, "MOST_COLUMNS": 100, "MOST_CELLS": 200_000},
+        bounds: {
+            "LONGEST_LINE": 2**16,
+            "LARGEST_YAML": 2**18,
+            "MOST_COLUMNS": 100,
+            "MOST_CELLS": 200_000,
+        },
         documents: {"LONGEST_DOCUMENT": 2**18},
         files: {"LARGEST_JSON": 2**18},
         lm_eval_files: {"LARGEST_JSON": 2**18},

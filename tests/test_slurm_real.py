@@ -25,7 +25,7 @@ SCRIPT = Path(__file__).with_name("slurm.sh")
 
 SETS = (
     "ladder={sizes: [a, b], multiples: [1, 4]}",
-    "targets=[{size: big, multiple: 40, train: true}]",
+    "targets=[{size: big, multiple: 80, train: true}]",
     "predict.method=own",
 )
 """Few jobs, one of which lasts long enough to be stopped halfway."""
@@ -90,7 +90,7 @@ def test_a_ladder_trains_on_a_slurm_that_takes_jobs_back(
 ) -> None:
     path = tmp_path / "runs of 'mine'; $(touch pwned) %j"
     runs, config = RunsFolder(path), load_config(str(tiny_config), SETS)
-    big = make_plan(config).run("big-40xC")
+    big = make_plan(config).run("big-80xC")
     ladder = (sys.executable, "-m", "ladder.cli")
     sets = [word for text in SETS for word in ("--set", text)]
     submit = (*ladder, "train", tiny_config, "--runs", path, *sets, "--engine", "slurm")
@@ -115,21 +115,21 @@ def test_a_ladder_trains_on_a_slurm_that_takes_jobs_back(
     assert call(*submit) == ""  # All are in the queue, or finished.
 
     # Slurm warns before the time limit: the job saves and queues itself.
-    until(60, lambda: runs.rung("big-40xC").progress.is_file(), "big-40xC trains")
-    assert states()["big-40xC"]["state"] == "running"
-    call("scancel", "--signal=USR1", "--batch", ids["big-40xC"])
-    until(60, lambda: "stopped as asked" in log("big-40xC"), "big-40xC stops")
-    saved = latest_checkpoint(runs.rung("big-40xC").checkpoints)
+    until(60, lambda: runs.rung("big-80xC").progress.is_file(), "big-40xC trains")
+    assert states()["big-80xC"]["state"] == "running"
+    call("scancel", "--signal=USR1", "--batch", ids["big-80xC"])
+    until(60, lambda: "stopped as asked" in log("big-80xC"), "big-40xC stops")
+    saved = latest_checkpoint(runs.rung("big-80xC").checkpoints)
     assert saved is not None
     assert saved[1] < big.steps
     assert saved[1] not in evaluation_steps(big, config.evaluation.at)
-    until(30, lambda: queue(ids["big-40xC"]) == "PENDING", "big-40xC is queued again")
-    status = states()["big-40xC"]
-    assert (status["state"], status["job"]) == ("queued", ids["big-40xC"])
+    until(30, lambda: queue(ids["big-80xC"]) == "PENDING", "big-40xC is queued again")
+    status = states()["big-80xC"]
+    assert (status["state"], status["job"]) == ("queued", ids["big-80xC"])
 
     until(180, lambda: not call("squeue", "--noheader").strip(), "all jobs end")
     assert {s["state"] for s in states().values()} == {"finished"}
-    for name in ("b-4xC", "big-40xC"):
+    for name in ("b-4xC", "big-80xC"):
         said = call("scontrol", "show", "job", ids[name])
         assert re.search(r"Restarts=1 ", said), said
     for name in ("observations.parquet", "predictions.json", "audit.csv"):
@@ -145,18 +145,18 @@ def test_processes_of_one_job_train_a_rung_together(
     """Two "GPUs", so two processes: they find each other, compute the same, and stop together."""
     path = tmp_path / "runs"
     sets = [word for text in (*SETS, "cluster.gpus=2") for word in ("--set", text)]
-    more = ("--rung", "big-40xC", "--engine", "slurm")
+    more = ("--rung", "big-80xC", "--engine", "slurm")
     call(sys.executable, "-m", "ladder.cli", "train", tiny_config, "--runs", path, *sets, *more)
-    job = json.loads((path / "slurm" / "jobs.json").read_text())["jobs"]["big-40xC"]
-    rung = RunsFolder(path).rung("big-40xC")
-    until(60, lambda: len(losses(rung.metrics)) >= 2, "big-40xC trains")
+    job = json.loads((path / "slurm" / "jobs.json").read_text())["jobs"]["big-80xC"]
+    rung = RunsFolder(path).rung("big-80xC")
+    until(60, lambda: len(losses(rung.metrics)) >= 2, "big-80xC trains")
     # Later the learning rate of this tiny model makes much of rounding.
     assert losses(rung.metrics)[:2] == pytest.approx(
-        losses(whole / "big-40xC" / "metrics.jsonl")[:2], abs=1e-4
+        losses(whole / "big-80xC" / "metrics.jsonl")[:2], abs=1e-4
     )
     call("scancel", "--signal=USR1", "--batch", job)
     state = ("squeue", "--noheader", f"--jobs={job}", "--format=%T")
-    until(60, lambda: call(*state).strip() == "PENDING", "big-40xC is queued again")
+    until(60, lambda: call(*state).strip() == "PENDING", "big-80xC is queued again")
     assert latest_checkpoint(rung.checkpoints) is not None
     call("scancel", job)
 
@@ -192,22 +192,22 @@ def test_jobs_that_are_cancelled_run_out_of_time_or_are_not_known_lose_nothing(
     sets = [word for text in (*SETS, limited) for word in ("--set", text)]
     ladder = (sys.executable, "-m", "ladder.cli")
     submit = (*ladder, "train", tiny_config, "--runs", path, *sets, "--engine", "slurm")
-    big = ("--rung", "big-40xC")
+    big = ("--rung", "big-80xC")
 
     def state(job: str) -> str:
         return call("squeue", "--noheader", f"--jobs={job}", "--format=%T").strip()
 
     assert call(*submit, *big).count(": job ") == 1
     kept = path / "slurm" / "jobs.json"
-    job = json.loads(kept.read_text())["jobs"]["big-40xC"]
+    job = json.loads(kept.read_text())["jobs"]["big-80xC"]
     # A command that was killed between Slurm's answer and its own note: the job is found.
     kept.unlink()
     assert call(*submit, *big) == ""
-    assert json.loads(kept.read_text())["jobs"] == {"big-40xC": job}
-    until(90, lambda: runs.rung("big-40xC").progress.is_file(), "big-40xC trains")
+    assert json.loads(kept.read_text())["jobs"] == {"big-80xC": job}
+    until(90, lambda: runs.rung("big-80xC").progress.is_file(), "big-40xC trains")
     call("scancel", job)
     until(90, lambda: not call("squeue", "--noheader").strip(), "it is gone")
-    assert not runs.rung("big-40xC").finished
+    assert not runs.rung("big-80xC").finished
     assert call(*submit).count(": job ") == 6
     until(600, lambda: not call("squeue", "--noheader").strip(), "all jobs end")
     for name in ("observations.parquet", "predictions.json", "audit.csv"):
