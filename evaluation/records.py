@@ -128,10 +128,12 @@ def read_frame(path: Path) -> DataFrame:
     """A table's cells as they lie in the file; InputError if it is none."""
     check_no_spreadsheet(path)
     ending = path.suffix.lower()
-    if ending not in (".parquet", ".csv", ".tsv"):
+    if path.is_dir() and (path / "observations.parquet").is_file():
+        raise InputError(f"{path}: is a folder; name its table, {path / 'observations.parquet'}")
+    if ending not in (".parquet", ".csv", ".tsv") and path.exists():
         raise InputError(f"{path}: observations are a .parquet or a .csv file")
     if not path.is_file():
-        raise InputError(f"{path}: no such file; `ladder import` makes one")
+        raise InputError(f"{path}: no such file; `ladder import` makes one, .parquet or .csv")
     try:
         if ending == ".parquet":
             check_parquet(path)

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from predict.two_stage import TwoStage
 
 
+EARLY = 0.8
+"""Share of a run's tokens before which its last checkpoints should not begin, if they are to show
+its end; the five of every rung of the published ladder begin at 0.91 or later."""
+
 NEAR_CEILING = 0.9
 """Accuracy from which a ceiling of 100% may be too high: benchmarks have wrong labels."""
 
@@ -90,7 +94,7 @@ def duration(seconds: float | None) -> str:
 
 def warn(model: TwoStage, targets: Sequence[Target]) -> None:
     """Say on standard error what a reader of the fits must know."""
-    from predict.audit import smaller_than_ladder
+    from predict.audit import not_beyond_ladder
 
     for task, fitted in model.fits_.items():
         for step, law_fit in fitted.steps():
@@ -98,7 +102,7 @@ def warn(model: TwoStage, targets: Sequence[Target]) -> None:
                 note(f"warning: {task}, {step}: {law_fit.doubt}")
     if model.unfinished_:
         note(f"warning: no final row, so not fitted: {_some(model.unfinished_)}")
-    for line in smaller_than_ladder(model, targets):
+    for line in not_beyond_ladder(model, targets):
         note(f"warning: {line}")
     for what, tasks in _bounds(model, targets).items():
         note(f"note: {what}: {_some(tasks)}")
@@ -350,15 +354,15 @@ def show_backtest(result: Backtest) -> None:
     say(f"chosen: {result.chosen}{sure}")
 
 
-def show_noise(found: Sequence[TaskNoise]) -> None:
-    """Print checkpoint noise; accuracies in points."""
+def show_noise(found: Sequence[TaskNoise], losses: str) -> None:
+    """Print checkpoint noise; accuracies in points, losses in the unit that is named."""
 
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
     run, count = found[0].run, max(n.checkpoints for n in found)
     show(
-        f"noise over the last {count} checkpoints of {run}; accuracy in points",
+        f"noise over the last {count} checkpoints of {run}; accuracy in points, loss in {losses}",
         (
             "task",
             "loss SD",
@@ -383,6 +387,12 @@ def show_noise(found: Sequence[TaskNoise]) -> None:
             for n in found
         ],
     )
+    begins = min((n.begins for n in found if n.begins is not None), default=1.0)
+    if begins < EARLY:
+        say(
+            f"These checkpoints begin at {begins:.0%} of the run, so that the SDs hold what it "
+            "still learned; --last takes fewer."
+        )
     for n in found:
         if n.verdict:
             say(f"{n.task}: {n.verdict}")

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from evaluation.records import InputError
+from predict.points import NEAR
 from predict.task_fit import Prediction, Target, TaskFit
 from predict.two_stage import TwoStage
 
@@ -133,16 +134,28 @@ def targets_of(observations: pd.DataFrame) -> list[Target]:
     ]
 
 
-def smaller_than_ladder(model: TwoStage, targets: Sequence[Target]) -> list[str]:
-    """A warning for each target that costs less than the ladder's costliest rung, by 6ND."""
+def not_beyond_ladder(model: TwoStage, targets: Sequence[Target]) -> list[str]:
+    """A warning for each target that is a fitted rung, or costs less than the costliest, by 6ND."""
     rungs = [rung for fitted in model.fits_.values() for rung in fitted.rungs]
     top = max(rungs, key=lambda r: r.params * r.tokens)
-    return [
-        f"target {t.name}: {t.params * t.tokens * 6:.3g} FLOPs by 6ND are below rung {top.run}'s "
-        f"{top.params * top.tokens * 6:.3g}; this is no extrapolation"
-        for t in targets
-        if t.params * t.tokens < top.params * top.tokens
-    ]
+    found = []
+    for t in targets:
+        near = (r.run for r in rungs if _near(r.params, t.params) and _near(r.tokens, t.tokens))
+        if twin := next(near, None):
+            found.append(
+                f"target {t.name}: {twin} has its params and tokens and is fitted; this is no "
+                "prediction (--rungs or the role target leaves a run out)"
+            )
+        elif t.params * t.tokens < top.params * top.tokens:
+            found.append(
+                f"target {t.name}: {t.params * t.tokens * 6:.3g} FLOPs by 6ND are below rung "
+                f"{top.run}'s {top.params * top.tokens * 6:.3g}; this is no extrapolation"
+            )
+    return found
+
+
+def _near(one: float, other: float) -> bool:
+    return abs(math.log(one / other)) < NEAR
 
 
 def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:

@@ -212,7 +212,10 @@ def _first(rows: pd.DataFrame, column: str) -> float | None:
 def _check(target: Target, candidates: Sequence[Candidate], budget: float) -> None:
     """What can be said against the question before anything is fitted."""
     if not candidates:
-        raise InputError("no candidate run; name one with --candidate NAME:PARAMS:TOKENS")
+        raise InputError(
+            "no candidate run; name one with --candidate NAME:PARAMS:TOKENS, or a config "
+            "with --config, whose rungs they are"
+        )
     if len(candidates) > MOST:
         raise InputError(f"{len(candidates)} candidates: at most {MOST} can be chosen among")
     names = [c.name for c in candidates]

@@ -29,6 +29,9 @@ class TaskNoise:
     task: str
     run: str
     checkpoints: int
+    begins: float | None
+    """The first of these checkpoints, as a share of the last one's tokens; None without any. Far
+    from 1 the SD is of what the run still learns, too."""
     loss_sd: float | None
     """None for a run with a single checkpoint."""
     loss_relative_sd: float | None
@@ -82,7 +85,7 @@ def _noise(
     rungs: Sequence[RungPoint],
     all_runs: Sequence[RungPoint],
 ) -> TaskNoise:
-    losses = own[feature].to_numpy(dtype=float)
+    losses, seen = (own[name].to_numpy(dtype=float) for name in (feature, "tokens"))
     scores = own["accuracy"].to_numpy(dtype=float) if "accuracy" in own else np.zeros(0)
     scores = scores[np.isfinite(scores)]
     loss_sd, accuracy_sd = _sd(losses), _sd(scores)
@@ -98,6 +101,7 @@ def _noise(
         task=task,
         run=run,
         checkpoints=len(losses),
+        begins=float(seen[0] / seen[-1]) if len(seen) and seen[-1] else None,
         loss_sd=loss_sd,
         loss_relative_sd=None if loss_sd is None else loss_sd / float(losses.mean()),
         loss_signal_to_noise=loss_snr,

@@ -104,6 +104,18 @@ def points_by_task(table: pd.DataFrame, method: Method, feature: str) -> dict[st
     }
 
 
+def window_begins(table: pd.DataFrame, method: Method) -> float:
+    """Where the mean that is a rung's result begins, as a share of its tokens: the median rung's.
+
+    Rows are those that a fit uses, sorted by run and step. Far from 1, the mean is of a run that
+    still learns, and not of its end.
+    """
+    keys = ["run", "task"]
+    rows = table.groupby(keys, sort=False).tail(method.window)
+    tokens = rows.groupby(keys, sort=False)["tokens"]
+    return float((tokens.first() / tokens.last()).median())
+
+
 def _numbers(table: pd.DataFrame, column: str) -> Array:
     """A column as floats, NaN where it is empty or there is none."""
     if column not in table:

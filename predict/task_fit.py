@@ -198,8 +198,10 @@ class TaskFit:
         """Whether a prediction can be relied on, and why not."""
         if why := self._why_not(target, bounds):
             return "unpredictable", why
+        times = target.params * target.tokens / max(r.params * r.tokens for r in self.rungs)
+        beyond = f"the target costs {times:.3g} times the costliest rung"
         if not self.votes:
-            return "ok", ""
+            return ("extrapolated", beyond) if times > 1 else ("ok", "")
         low = min((x for x in self.link_loss if x > 0), default=0.0)
         high = max(self.link_loss, default=math.inf)
         weak = ""
@@ -209,10 +211,8 @@ class TaskFit:
                 f"ladder, so that it goes by {' and '.join(self.votes)} alone"
             )
         if "own" not in self.votes:
-            times = target.params * target.tokens / max(r.params * r.tokens for r in self.rungs)
             if times > 1:
-                where = f"the target costs {times:.3g} times the costliest rung"
-                return "extrapolated", "; ".join(filter(None, (where, weak)))
+                return "extrapolated", "; ".join(filter(None, (beyond, weak)))
         elif not low <= loss <= high:
             where = (
                 f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to {high:.4g}"

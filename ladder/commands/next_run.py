@@ -20,6 +20,8 @@ from ladder.commands.options import (
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from predict.next_result import Candidate, NextRuns, Stage
 
 
@@ -71,11 +73,15 @@ def next_run(
     if flops is None:
         raise InputError("--budget: is missing; give the FLOPs to spend, such as 1e21")
     table = None if observations is None else read_table(observations, recipe, rungs, map)
-    trained = set() if table is None else set(table.loc[table["final"], "run"])
+    trained = set() if table is None else _trained(table, rungs)
+    planned = _planned(config, trained, recipe)
+    if table is not None:
+        # What --rungs takes for untrained is a candidate, and not known.
+        table = table[~table["run"].isin([run.name for run in planned])]
     found = next_runs(
         table,
         parse_target(target),
-        [*_named(candidate), *_planned(config, trained, recipe)],
+        [*_named(candidate), *planned],
         flops,
         rungs,
         tasks,
@@ -96,6 +102,12 @@ def _named(texts: Names) -> list[Candidate]:
 
     runs = [parse_run(text, "--candidate") for text in texts]
     return [Candidate(name, n, d, 6 * n * d) for name, n, d in runs]
+
+
+def _trained(table: pd.DataFrame, rungs: Names) -> set[str]:
+    """Runs that are no candidates any more: with patterns of rungs, those that match."""
+    runs = table.loc[table["final"], "run"].unique()
+    return {run for run in runs if not rungs or any(fnmatchcase(run, p) for p in rungs)}
 
 
 def _planned(config: str | None, trained: set[str], recipe: str | None) -> list[Candidate]:

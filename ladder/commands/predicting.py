@@ -272,4 +272,8 @@ def noise(
     rows = [asdict(n) for n in found]
     tables.emit({"version": 1, "rows": rows}, rows, json, out)
     if not json:
-        tables.show_noise(found)
+        known = table.loc[table["task"].isin([n.task for n in found]), "loss_unit"]
+        own = fitting.feature == "loss"
+        tables.show_noise(
+            found, " or ".join(known.unique()) if own else f"that of {fitting.feature}"
+        )

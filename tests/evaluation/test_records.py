@@ -110,8 +110,12 @@ def test_a_newer_schema_is_refused(observations: pd.DataFrame) -> None:
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file"):
         read_observations(tmp_path / "absent.csv")
+    (tmp_path / "obs.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match=r"\.parquet or a \.csv"):
         read_observations(tmp_path / "obs.json")
+    (tmp_path / "observations.parquet").touch()
+    with pytest.raises(InputError, match=r"is a folder; name its table, .*observations\.parquet"):
+        read_observations(tmp_path)
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1 not really")
     with pytest.raises(InputError, match="cannot be read as parquet"):

@@ -147,7 +147,8 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
         (
             "Model Name,N,D,arc_bpb\na,1,2,3\n",
             ColumnMap(),
-            "needs run, params, tokens, task, loss, loss_unit; there are Model Name, N, D, arc_bpb; "
+            "needs run, params, tokens, task, loss, loss_unit; "
+            "there are Model Name, N, D, arc_bpb; "
             "did you mean --map 'run=Model Name' --map params=N --map tokens=D\\?; "
             "add --task NAME=LOSS,ACCURACY --value loss_unit=bits/byte",
         ),

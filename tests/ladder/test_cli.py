@@ -178,6 +178,20 @@ def test_backtest_and_noise_are_documents(
     assert "loss SD" in capsys.readouterr().out
 
 
+def test_checkpoints_far_from_a_runs_end_are_told(
+    tmp_path: Path, observations: pd.DataFrame, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sparse = observations.assign(tokens=observations["tokens"] * (observations["step"] + 1) / 3)
+    ends = sparse.groupby("run")["step"].transform("max") + 1
+    write_observations(sparse.assign(tokens=sparse["tokens"] * 3 / ends), tmp_path / "sparse.csv")
+    write_observations(observations, tmp_path / "dense.csv")
+    for name, told in (("sparse", True), ("dense", False)):
+        assert main(["predict", str(tmp_path / f"{name}.csv")]) == 0
+        assert ("the mean of its last 5 rows" in capsys.readouterr().err) == told
+        assert main(["noise", str(tmp_path / f"{name}.csv")]) == 0
+        assert ("what it still learned" in " ".join(capsys.readouterr().out.split())) == told
+
+
 def test_the_curve_is_part_of_the_audit(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = document(capsys, "audit", table, "--curve")
     assert {p["cut"] for p in found["curve"]} == {"size", "multiple", "flops"}

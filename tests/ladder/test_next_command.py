@@ -64,6 +64,18 @@ def test_a_config_s_untrained_rungs_are_candidates_at_their_planned_flops(
     assert all(r["flops"] == planned[r["name"]] for r in found["runs"])
 
 
+def test_rungs_that_are_taken_for_untrained_are_candidates_of_their_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "obs.csv"
+    write_observations(synthetic(sizes=(1.9e8, 3.7e8), targets=()), path)
+    arguments = ["next", str(path), *TARGET, "--config", "olmo2", "--budget", "1e25", "--json"]
+    assert main([*arguments, "--rungs", "190M-*"]) == 0
+    names = {r["name"] for r in json.loads(capsys.readouterr().out)["runs"]}
+    assert {name for name in names if name.startswith("370M-")}
+    assert not {name for name in names if name.startswith("190M-")}
+
+
 def test_rungs_and_tasks_are_chosen_by_patterns(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

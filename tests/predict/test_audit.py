@@ -10,7 +10,7 @@ from conftest import true_accuracy
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage, audit
-from predict.audit import Audit, smaller_than_ladder, targets_of
+from predict.audit import Audit, not_beyond_ladder, targets_of
 
 PUBLISHED = {
     "mmlu_test_rc_5shot": ((48.4, 49.0), (51.3, 51.6)),
@@ -95,9 +95,17 @@ def test_what_cannot_be_audited_is_named(observations: pd.DataFrame) -> None:
 def test_a_target_smaller_than_the_ladder_is_noticed(observations: pd.DataFrame) -> None:
     table = validate(observations)
     model = TwoStage().fit(table)
-    assert smaller_than_ladder(model, targets_of(table)) == []
-    (line,) = smaller_than_ladder(model, [Target("small", 1e8, 1e9)])
+    assert not_beyond_ladder(model, targets_of(table)) == []
+    (line,) = not_beyond_ladder(model, [Target("small", 1e8, 1e9)])
     assert "below rung 1280M-10xC" in line
+
+
+def test_a_target_that_is_a_fitted_rung_is_noticed(observations: pd.DataFrame) -> None:
+    model = TwoStage().fit(validate(observations))
+    top = max(model.fits_["quiz"].rungs, key=lambda r: r.params * r.tokens)
+    (line,) = not_beyond_ladder(model, [Target("again", 1.002 * top.params, top.tokens)])
+    assert f"{top.run} has its params and tokens and is fitted" in line
+    assert not_beyond_ladder(model, [Target("longer", top.params, 2 * top.tokens)]) == []
 
 
 def test_the_top_rung_is_the_costliest_that_has_an_accuracy(observations: pd.DataFrame) -> None:

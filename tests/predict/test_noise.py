@@ -52,6 +52,8 @@ def test_the_standard_deviation_is_that_of_the_last_checkpoints() -> None:
     assert found.accuracy_sd == pytest.approx(own["accuracy"].std(ddof=0))
     (two,) = task_noise(TwoStage(), table, last=2)
     assert two.loss_sd == pytest.approx(0.01)
+    ends = table.loc[table["run"] == "1280M-10xC", "tokens"].to_numpy()
+    assert two.begins == pytest.approx(ends[-2] / ends[-1])
     (other,) = task_noise(TwoStage(), table, run="190M-1xC")
     assert other.loss_sd == pytest.approx(0, abs=1e-12)
     assert other.loss_signal_to_noise is None or other.loss_signal_to_noise > 1e6

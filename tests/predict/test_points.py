@@ -19,6 +19,7 @@ from predict.points import (
     rung_weights,
     task_points,
     trailing_mean,
+    window_begins,
 )
 
 
@@ -115,6 +116,16 @@ def test_points_of_all_tasks_at_once_are_to_the_bit_those_of_a_loop(method: str,
         assert own.link_loss.tolist() == losses
         assert own.link_accuracy.tolist() == scores
         assert own.link_rung.tolist() == origin
+
+
+def test_where_the_mean_of_a_rung_begins_is_told() -> None:
+    table = synthetic().sort_values(["run", "step"], kind="stable")
+    run = table[table["run"] == table["run"].iloc[0]]
+    sparse = pd.concat(
+        [run.iloc[[-1]].assign(step=i, tokens=1e9 * i, final=i == 10) for i in range(1, 11)]
+    )
+    assert window_begins(sparse, get_method("default")) == pytest.approx(0.6)
+    assert window_begins(sparse.iloc[[-1]], get_method("default")) == 1.0
 
 
 def test_no_rows_are_no_points() -> None:

@@ -97,7 +97,9 @@ def test_a_set_without_accuracy_gets_a_loss_only() -> None:
     table = synthetic().assign(accuracy=np.nan, chance=np.nan, loss_unit="nats/token")
     row = fitted(table).predict_one("quiz", TARGET)
     assert row.predicted is None
-    assert row.status == "ok"
+    assert row.status == "extrapolated"
+    assert "times the costliest rung" in row.reason
+    assert fitted(table).predict(7e8, 5e10).iloc[0]["status"] == "ok"
     assert row.loss_predicted == pytest.approx(true_loss(6.9e9, 4e12), rel=1e-4)
 
 
