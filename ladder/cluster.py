@@ -18,8 +18,9 @@ from pathlib import Path
 from evaluation.files import InputError
 from ladder import stopping
 from ladder.config import Experiment
+from ladder.machine import cores
 from ladder.plan import Rung
-from ladder.runs import RunsFolder, cores
+from ladder.runs import RunsFolder
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 POLL_SECONDS = 0.5
