@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_scripts import BENCHMARKS, script_of
 
 from evaluation.records import read_observations
 from ladder.config import load_config
@@ -19,20 +19,8 @@ from ladder.plan import make_plan
 from predict.slices import find_slices, points_of
 from predict.surrogate_methods import compare_methods
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 EXACT = ("origins-walks", "origins-er", "origins-ba")
 """Corpora whose entropy is computed in a moment."""
-
-
-def script_of(name: str) -> ModuleType:
-    path = BENCHMARKS / f"{name}.py"
-    if not path.exists():
-        pytest.skip("no benchmarks/, as in a source distribution")
-    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"{name}_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
