@@ -7,7 +7,10 @@ import platform
 import sys
 from contextlib import suppress
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
+
+from evaluation.files import InputError
 
 
 def cores() -> int:
@@ -42,3 +45,10 @@ def version_of(package: str) -> str:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def check_installed(use: str) -> None:
+    """Raise InputError where the packages that `use`, such as "training", needs are not there."""
+    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{use} needs {' and '.join(missing)}; pip install 'task-ladder[train]'")
