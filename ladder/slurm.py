@@ -18,7 +18,7 @@ from evaluation.files import InputError, is_file_name, read_json, sweep, write_j
 from ladder.config import Experiment
 from ladder.locks import hold
 from ladder.plan import Plan, Rung
-from ladder.runs import RungStatus, RunsFolder
+from ladder.runs import UNSURE, RungStatus, RunsFolder
 from ladder.settings import Cluster, Resources
 from ladder.stopping import STOPPED_STATUS
 
@@ -258,7 +258,9 @@ def jobs(runs: RunsFolder) -> dict[str, Job]:
 
 def with_job(status: RungStatus, job: Job | None, rung: Rung) -> RungStatus:
     """A rung's status where its job is known: `queued`, or `running` on another machine."""
-    if job is None or status.state in ("finished", "running"):
+    if job is None or status.state == "finished":
+        return status
+    if status.state == "running" and status.error != UNSURE:
         return status
     if job.state == "PENDING":
         return replace(status, state="queued", error="")
