@@ -5,6 +5,7 @@ RUNS/slurm/RUNG.sbatch, report.sbatch, jobs.json; RUNS/RUNG/slurm-JOB.out
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -352,8 +353,10 @@ def _safe(path: Path) -> Path:
 
 def _untold(texts: Mapping[str, str], runs: RunsFolder) -> dict[str, str]:
     """Jobs in the queue by their scripts: a command that was killed may have kept no id of one."""
+    # By number: Slurm before 20.02 knows no --me, and not every number has a name on every node.
+    own = f"--user={os.getuid()}"
     try:
-        said = _slurm(["squeue", "--me", "--noheader", "--format=%i|%o"], "the queue")
+        said = _slurm(["squeue", own, "--noheader", "--format=%i|%o"], "the queue")
     except InputError as error:
         if "Invalid job id" in str(error):
             return {}
