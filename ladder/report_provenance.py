@@ -9,8 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evaluation.bounds import parse_json
-from evaluation.files import InputError, read_json, whole_digest
+from evaluation.files import InputError, parse_json, read_json, whole_digest
 from ladder import __version__
 from ladder.report_parts import Cell, Section, Table, flops_cell, number
 from ladder.tables import duration

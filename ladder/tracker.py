@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from evaluation.bounds import parse_json
-from evaluation.files import InputError, write_text
+from evaluation.files import InputError, parse_json, write_text
 from ladder import stopping
 from ladder.config import Experiment
 from ladder.settings import WandB

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from evaluation.bounds import LONGEST_DOCUMENT, lines_of, parse_json
-from evaluation.files import InputError, sample_digest
+from evaluation.bounds import LONGEST_DOCUMENT, lines_of
+from evaluation.files import InputError, parse_json, sample_digest
 from ladder.corpora.hub import dataset_cuts, dataset_rows
 from ladder.corpora.settings import Dataset, Source
 
@@ -242,7 +242,7 @@ def _check_length(text: str, path: Path) -> None:
     if len(text) > LONGEST_DOCUMENT:
         raise InputError(
             f"{path}: holds a document of more than {LONGEST_DOCUMENT:,} characters; set the "
-            "source's separator, or split it"
+            r"source's separator to what stands between its documents, such as '\n\n', or split it"
         )
 
 
