@@ -62,7 +62,7 @@ def write_checksums(folder: Path, known: Mapping[str, Any] | None = None) -> Non
 
 def has_checksums(folder: Path) -> bool:
     """Whether a folder was written with checksums."""
-    return (folder / CHECKSUMS).is_file()
+    return os.path.isfile(folder / CHECKSUMS)
 
 
 def damage(
@@ -76,8 +76,8 @@ def damage(
         told = read_json(folder / CHECKSUMS)["files"]
         if not told or not isinstance(told, dict):
             return f"{CHECKSUMS} is not what was written"
-        if foreign := next((name for name in told if not _is_below(name)), None):
-            return f"{CHECKSUMS} names {foreign!r}, no file of the folder"
+        if foreign := [name for name in told if not _is_below(name)]:
+            return f"{CHECKSUMS} names {foreign[0]!r}, no file of the folder"
         names = sorted(filter(wanted, told))[share]
         for name in names:
             path, size = folder / name, told[name]["bytes"]

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evaluation.bounds import lines_of
 from evaluation.files import InputError, parse_json, read_json, whole_digest
 from ladder import __version__
 from ladder.report_parts import Cell, Section, Table, flops_cell, number
@@ -127,17 +128,18 @@ def _seconds(metrics: Path) -> float | None:
     if not metrics.is_file():
         return None
     total, before = 0.0, 0.0
-    for line in metrics.read_bytes().split(b"\n"):
-        try:
-            row: dict[str, Any] = parse_json(line)
-            tokens, speed = float(row["tokens"]), float(row["tokens_per_second"])
-        except (ValueError, TypeError, KeyError, OverflowError):
-            continue
-        if not (math.isfinite(tokens) and math.isfinite(speed)):
-            continue
-        if speed > 0 and tokens > before:
-            total += (tokens - before) / speed
-        before = tokens
+    with metrics.open("rb") as file:
+        for line in lines_of(file, str(metrics)):
+            try:
+                row: dict[str, Any] = parse_json(line)
+                tokens, speed = float(row["tokens"]), float(row["tokens_per_second"])
+            except (ValueError, TypeError, KeyError, OverflowError):
+                continue
+            if not (math.isfinite(tokens) and math.isfinite(speed)):
+                continue
+            if speed > 0 and tokens > before:
+                total += (tokens - before) / speed
+            before = tokens
     return total or None
 
 

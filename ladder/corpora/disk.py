@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.files import InputError
+from ladder.locks import open_lock
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a file that is full."""
@@ -32,7 +33,7 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """One process at a time; the lock goes with the process, however that ends."""
-    with path.open("w") as file:
+    with open_lock(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -60,7 +60,8 @@ def find(patterns: Sequence[str], what: str) -> list[Path]:
     stdlib = glob.escape(sysconfig.get_path("stdlib"))
     for pattern in patterns:
         place = os.path.expanduser(pattern).replace(STDLIB, stdlib)
-        own = sorted(p for p in glob.glob(place, recursive=True))
+        # A name with NUL is no file's, and no pattern's.
+        own = [] if "\0" in place else sorted(glob.glob(place, recursive=True))
         own = [path for path in own if os.path.isfile(path)]
         if not own:
             raise InputError(
