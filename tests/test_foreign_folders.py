@@ -23,7 +23,7 @@ from ladder.corpora.disk import locked
 from ladder.corpora.documents import find
 from ladder.item_margins import read_margins
 from ladder.locks import hold, read_holder
-from ladder.report_provenance import _record
+from ladder.report_provenance import origin_of_runs, provenance
 from ladder.runs import RungFolder
 from ladder.tracker import _lines
 from ladder.verify import verify_runs
@@ -133,14 +133,36 @@ def test_what_training_said_is_read_within_bounds(
     line = {"step": 1, "tokens": 10, "loss": 1.0, "tokens_per_second": 5.0}
     said = {"step": 1, "steps": 2, "loss": 1.0, "tokens_per_second": 1.0, "updated": 0.0}
     folder = RungFolder(tmp_path)
+    (tmp_path / "config.yaml").write_text("name: a\n")
     folder.metrics.write_text(json.dumps(line) + "\n" + " " * 200 + "\n")
     folder.progress.write_text(json.dumps(said))
     assert _lines(folder.metrics) == [line]
     assert folder._read_progress() is not None
     with pytest.raises(InputError, match=r"metrics\.jsonl, line 2: is longer than"):
-        _record("a-1xC", tmp_path)
+        origin_of_runs("a", tmp_path / "config.yaml", {"a-1xC": tmp_path})
     folder.progress.write_text(json.dumps(said) + " " * 200)
     assert folder._read_progress() is None
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"rung": {"flops": 1' + "0" * 400 + '}, "seed": 1' + "0" * 400 + "}",
+        '{"rung": {"flops": 1e308}}',
+        '{"versions": [{"a": "\\ud800"}], "machines": ["\\u001b[31m", "\\ud800", [1], null]}',
+    ],
+)
+@pytest.mark.parametrize("line", ["1e308, 1e-300", "1, 1e-300", "1e308, 1"])
+def test_provenance_of_a_foreign_folder_is_text_and_numbers_that_can_be(
+    manifest: str, line: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text("name: a\n")
+    (tmp_path / "manifest.json").write_text(manifest)
+    tokens, speed = line.split(", ")
+    (tmp_path / "metrics.jsonl").write_text(f'{{"tokens": {tokens}, "tokens_per_second": {speed}}}')
+    tables = provenance(origin_of_runs("a", tmp_path / "config.yaml", {"a-1xC": tmp_path})).tables
+    texts = [str(cell) for table in tables for row in table.rows for cell in row]
+    assert all(text.isprintable() and len(text) < 500 for text in texts)
 
 
 @pytest.fixture(scope="module")
