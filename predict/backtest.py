@@ -21,7 +21,7 @@ from predict.backtest_scores import (
 )
 from predict.points import RungPoint, points_by_task
 from predict.splits import STEP_UP, Split, find_cuts, make_splits
-from predict.task_fit import FEWEST, Target
+from predict.task_fit import FEWEST, Target, readings
 from predict.two_stage import SCALE, TwoStage, finished, matching
 
 
@@ -188,48 +188,47 @@ def _near(params: pd.Series, sizes: Iterable[float]) -> pd.Series:
 def _score(
     model: TwoStage, method: str, split: Split, measured: dict[str, dict[str, RungPoint]]
 ) -> list[BacktestRow]:
+    asked = [
+        (fitted, Target(run, point.params, point.tokens))
+        for task, fitted in model.fits_.items()
+        for run in split.scored
+        if (point := measured[task].get(run)) is not None
+    ]
     rows = []
-    for task, fitted in model.fits_.items():
-        for run in split.scored:
-            point = measured[task].get(run)
-            if point is None:
-                continue
-            target = Target(run, point.params, point.tokens)
-            prediction = fitted.predict(target, model.method)
-            values = fitted.chain_values(target)
-            parts = fitted.uncertainty(target, values) if values else None
-            error = None
-            if prediction.predicted is not None and point.accuracy is not None:
-                error = prediction.predicted - point.accuracy
-            rows.append(
-                BacktestRow(
-                    method=method,
-                    split=split.name,
-                    task=task,
-                    run=run,
-                    predicted=prediction.predicted,
-                    actual=point.accuracy,
-                    error=error,
-                    lower80=prediction.lower80,
-                    upper80=prediction.upper80,
-                    lower95=prediction.lower95,
-                    upper95=prediction.upper95,
-                    loss_predicted=prediction.loss_predicted,
-                    loss_actual=point.loss,
-                    loss_lower80=prediction.loss_lower80,
-                    loss_upper80=prediction.loss_upper80,
-                    status=prediction.status,
-                    climb=parts.climb if parts else None,
-                    spread=parts.spread if parts else None,
-                    parameters=parts.parameters if parts else None,
-                    noise=parts.noise if parts else None,
-                    standard_error=(
-                        parts.standard_error(model.method.widths_of(fitted.votes))
-                        if parts
-                        else None
-                    ),
-                )
+    for (fitted, target), said in zip(asked, readings(asked), strict=True):
+        point = measured[fitted.task][target.name]
+        prediction = fitted.predict(target, model.method, said)
+        values = fitted.chain_values(target, said)
+        parts = fitted.uncertainty(target, values, said) if values else None
+        error = None
+        if prediction.predicted is not None and point.accuracy is not None:
+            error = prediction.predicted - point.accuracy
+        widths = model.method.widths_of(fitted.votes)
+        rows.append(
+            BacktestRow(
+                method=method,
+                split=split.name,
+                task=fitted.task,
+                run=target.name,
+                predicted=prediction.predicted,
+                actual=point.accuracy,
+                error=error,
+                lower80=prediction.lower80,
+                upper80=prediction.upper80,
+                lower95=prediction.lower95,
+                upper95=prediction.upper95,
+                loss_predicted=prediction.loss_predicted,
+                loss_actual=point.loss,
+                loss_lower80=prediction.loss_lower80,
+                loss_upper80=prediction.loss_upper80,
+                status=prediction.status,
+                climb=parts.climb if parts else None,
+                spread=parts.spread if parts else None,
+                parameters=parts.parameters if parts else None,
+                noise=parts.noise if parts else None,
+                standard_error=parts.standard_error(widths) if parts else None,
             )
+        )
     return rows
 
 
