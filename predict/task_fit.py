@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import median
 
 import numpy as np
 
@@ -148,7 +149,7 @@ class TaskFit:
         values = self.chain_values(target, said)
         predicted = bounds = None
         if values:
-            predicted = float(np.median(list(values.values())))
+            predicted = median(values.values())
             parts = self.uncertainty(target, values, said)
             error = parts.standard_error(method.widths_of(self.votes))
             if math.isfinite(error):
@@ -176,13 +177,13 @@ class TaskFit:
     ) -> Uncertainty:
         """The parts of the accuracy's standard error, from what each chain predicts."""
         said = self.readings(target) if said is None else said
-        predicted = float(np.median(list(values.values())))
+        predicted = median(values.values())
         variances = [said[c.kind].accuracy_variance for c in self.chains if c.kind in values]
         determined = [v for v in variances if math.isfinite(v)]
         top = self.top_rung
         return Uncertainty(
-            parameters=math.sqrt(np.median(determined)) if determined else math.inf,
-            spread=float(np.std(list(values.values()))),
+            parameters=math.sqrt(median(determined)) if determined else math.inf,
+            spread=_deviation(list(values.values())),
             climb=abs(predicted - (top.accuracy or 0.0)),
             noise=sampling_noise(predicted, self.instances, top.accuracy_sd),
         )
@@ -245,12 +246,14 @@ class TaskFit:
         if self.step1.points < FEWEST:
             return f"{self.step1.points} rungs; intervals are calibrated on {FEWEST} or more"
         if not self.votes:
-            if all(r.accuracy is None for r in self.rungs):
+            if not self._scored:
                 return ""
             return "no chain of the method can be fitted to it"
-        scored = sum(r.accuracy is not None for r in self.rungs)
-        if scored < FEWEST:
-            return f"{scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or more"
+        if self._scored < FEWEST:
+            return (
+                f"{self._scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or "
+                "more"
+            )
         if why := self._no_climb:
             return why
         if self.votes == ("own",) and self.signal < WEAK:
@@ -278,6 +281,11 @@ class TaskFit:
                     f"ladder's own range, {least:.3g} to {most:.3g}, beyond it"
                 )
         return ""
+
+    @cached_property
+    def _scored(self) -> int:
+        """How many rungs have an accuracy."""
+        return sum(r.accuracy is not None for r in self.rungs)
 
     @cached_property
     def _ranges(self) -> list[tuple[str, float, float, float]]:
@@ -318,6 +326,12 @@ class TaskFit:
             if slope[0] <= 2 * deviation:
                 return flat
         return ""
+
+
+def _deviation(values: list[float]) -> float:
+    """Standard deviation of a few values about their mean; numpy's takes ten times as long."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
 
 
 def readings(asked: Sequence[tuple[TaskFit, Target]]) -> list[Readings]:
