@@ -409,9 +409,7 @@ def _score_cell(cell: str, column: str, row: int, told: Told) -> None:
     try:
         float(cell.strip().rstrip("%"))
     except ValueError:
-        raise InputError(
-            f"{told(row, (column,))}: {cell!r} is not a number{_mend(cell)}"
-        ) from None
+        raise InputError(f"{told(row, (column,))}: {cell!r} is not a number{_mend(cell)}") from None
 
 
 def _mend(cell: str) -> str:

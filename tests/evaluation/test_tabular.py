@@ -156,8 +156,8 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
         (
             "Model Name,N,D,arc_bpb\na,1,2,3\n",
             ColumnMap(),
-            "needs run, params, tokens, task, loss, loss_unit; there are Model Name, N, D, arc_bpb; "
-            "did you mean --map 'run=Model Name' --map params=N --map tokens=D\\?; "
+            "needs run, params, tokens, task, loss, loss_unit; there are Model Name, N, D, "
+            "arc_bpb; did you mean --map 'run=Model Name' --map params=N --map tokens=D\\?; "
             "add --task NAME=LOSS,ACCURACY --value loss_unit=bits/byte",
         ),
         ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS), "add --run NAME:PARAMS:TOKENS$"),
@@ -278,10 +278,11 @@ def test_a_column_that_is_missing_is_asked_for_among_those_that_the_file_has(
 ) -> None:
     path = written(tmp_path, LONG)
     columns = {ours: theirs for ours, theirs in MAPPED.items() if ours != "loss"}
-    with pytest.raises(InputError, match=r"column loss; it has name, N, .*--map loss=bpb") as said:
+    asked = r"needs loss; there are name, N, .*--map loss=bpb"
+    with pytest.raises(InputError, match=asked) as said:
         import_csv(path, ColumnMap(columns=columns, values=BITS))
     assert "loss_unit" not in str(said.value)
-    with pytest.raises(InputError, match="--map loss_unit=bits/byte"):
+    with pytest.raises(InputError, match="--value loss_unit=bits/byte"):
         import_csv(path, ColumnMap(columns=MAPPED))
     # As it says.
     table = import_csv(path, ColumnMap(columns=MAPPED | BITS, percent=True))
