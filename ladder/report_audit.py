@@ -135,12 +135,29 @@ def not_yet_measured(context: Context) -> Section | None:
             points(p.predicted),
             span(p.lower80, p.upper80),
             number(p.loss_predicted, ".4f"),
+            _loss_span(p.loss_lower80, p.loss_upper80),
             Cell(p.status, note=p.reason),
         )
         for p in ahead
     )
-    columns = ("task", "target", "params", "tokens", "accuracy", "80%", "loss", "status")
-    return Section("Predicted, not yet measured", tables=(Table(columns, rows),))
+    columns = ("task", "target", "params", "tokens", "accuracy", "80%", "loss", "80%", "status")
+    caption = f"Accuracies in points; losses in {_units(context, [p.task for p in ahead])}."
+    return Section("Predicted, not yet measured", tables=(Table(columns, rows, caption),))
+
+
+def _loss_span(lower: float | None, upper: float | None) -> Cell:
+    if lower is None or upper is None:
+        return Cell("")
+    return Cell(f"{lower:.3f} to {upper:.3f}", upper - lower)
+
+
+def _units(context: Context, tasks: list[str]) -> str:
+    """What the losses of these tasks are in."""
+    model = context.result.model
+    if model.feature != "loss":
+        return f"the unit of {model.feature}"
+    fits = (model.fits_.get(task) for task in tasks)
+    return " or ".join(dict.fromkeys(fit.loss_unit for fit in fits if fit))
 
 
 def language_modelling(context: Context) -> Section | None:
@@ -161,4 +178,5 @@ def language_modelling(context: Context) -> Section | None:
         for r in losses
     )
     columns = ("set", "target", "predicted", "actual", "error", "relative")
-    return Section("Language-modelling loss", tables=(Table(columns, rows),))
+    caption = f"In {_units(context, [r.prediction.task for r in losses])}."
+    return Section("Language-modelling loss", tables=(Table(columns, rows, caption),))
