@@ -11,14 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import platform
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +36,7 @@ from ladder.config import Experiment, differences, dump_config, load_config
 from ladder.corpora import open_corpus
 from ladder.kept_tasks import KeptTasks
 from ladder.locks import LOCK_WAIT, hold, is_held
+from ladder.machine import machine_name, version_of
 from ladder.plan import Plan, Rung
 
 STATES = ("running", "failed", "finished")
@@ -148,7 +145,7 @@ class RungFolder:
         versions, machines = before.get("versions", []), before.get("machines", [])
         if (machine := machine_name()) not in machines:
             machines = [*machines, machine]
-        now = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
+        now = {name: version_of(name) for name in ("task-ladder", "torch", "transformers")}
         if now not in versions:
             versions = [*versions, now]
         document = {
@@ -379,31 +376,3 @@ class RunsFolder:
         }
         told |= {path: "there" for path in reports if path.is_file()}
         return {str(path.relative_to(self.path)): digest for path, digest in told.items()}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def machine_name() -> str:
-    """The processor, how many of its cores this process may use, and the GPUs that torch sees."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    found = [f"{cores()} cores of {name}"]
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found += [f"{names.count(n)} x {n}" for n in dict.fromkeys(names)]
-    return ", ".join(found)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

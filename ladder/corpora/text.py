@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
@@ -24,6 +23,7 @@ from ladder.corpora.mixture import Mixture, Part
 from ladder.corpora.settings import TEXT_VALIDATION, Source, TextCorpus, TrainedTokenizer
 from ladder.corpora.shards import Stream, Tokens, open_arrays, open_shards, read_index
 from ladder.corpora.tokenise import Job, tokenise
+from ladder.machine import cores
 from ladder.section import Section
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Text:
         self._check_inputs()
         self._encoding()
         with locked(self.folder / ".lock"):
-            workers = self.config.workers or len(os.sched_getaffinity(0))
+            workers = self.config.workers or cores()
             for source in self.config.sources:
                 if not source.tokens:
                     tokenise(self._job(source), workers)

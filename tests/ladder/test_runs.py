@@ -134,7 +134,7 @@ def test_every_version_and_machine_that_had_a_hand_is_kept(
     folder.path.mkdir()
     folder.write_manifest(rung, "running")
     folder.write_manifest(rung, "failed", error="x")
-    monkeypatch.setattr("ladder.runs._version", lambda name: "9.9")
+    monkeypatch.setattr("ladder.runs.version_of", lambda name: "9.9")
     monkeypatch.setattr("ladder.runs.machine_name", lambda: "8 cores of Y, 2 x H100")
     folder.write_manifest(rung, "finished")
     manifest = json.loads(folder.manifest.read_text())
