@@ -172,6 +172,29 @@ def write_json(path: Path | str, document: Any, sealed: bool = False, atomic: bo
         _dump(Path(path), text)
 
 
+def check_size(path: Path, most: int) -> None:
+    """Raise InputError for a file that is too large to be what it should be."""
+    if (size := path.stat().st_size) > most:
+        raise InputError(f"{path}: has {size:,} bytes, more than {most:,}; is it the right file?")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document; ValueError for what is none, is nested too deep or has endless digits."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def load_json(path: Path) -> Any:
+    """The JSON document in a file, for who tells errors in words of its own.
+
+    Raises OSError or ValueError where it cannot be read, InputError where it is too large.
+    """
+    check_size(path, LARGEST_JSON)
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; raises InputError where it is missing or no JSON.
 
@@ -179,16 +202,14 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        if (size := path.stat().st_size) > LARGEST_JSON:
-            raise InputError(f"{path}: has {size:,} bytes, too many for what it should hold")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = load_json(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     sealed = isinstance(document, dict) and str(document.get(CHECKSUM, "")).startswith(SHA256)
     if sealed and document.pop(CHECKSUM) != _json_digest(document):

@@ -31,7 +31,7 @@ def is_out_of_reach(name: str) -> bool:
     The client asks six times for every file before it looks there, with waits between that double.
     A folder needs no hub.
     """
-    if Path(name).exists():
+    if os.path.exists(name):
         return False
     from huggingface_hub import constants, get_session
 
@@ -50,7 +50,7 @@ def check_cached(name: str) -> None:
     are first used, and again once their file changed. A folder of one's own has no such hashes, nor
     has the cache of a system without symbolic links.
     """
-    if Path(name).exists():
+    if os.path.exists(name):
         return
     from huggingface_hub import try_to_load_from_cache
 

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from evaluation.files import InputError, is_alive, processes_of
+from evaluation.files import InputError, is_alive, parse_json, processes_of
 from evaluation.plain import plain
 
 LOCK_WAIT = 10.0
@@ -29,6 +29,9 @@ LOCK_WAIT = 10.0
 
 POLL = 0.1
 """Seconds between two tries."""
+
+LONGEST_HOLDER = 2**14
+"""Characters of a lock's file that are read."""
 
 LONGEST_COMMAND = 120
 """Characters of a command that are told."""
@@ -104,7 +107,7 @@ def hold(
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+", encoding="utf-8")
+        handle = open_lock(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     with handle:
@@ -131,6 +134,17 @@ def hold(
                 _write_holder(handle, None)
 
 
+def open_lock(path: Path) -> IO[str]:
+    """A lock's file, made where there is none; InputError for a link, which may lead anywhere."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    try:
+        return os.fdopen(os.open(path, flags, 0o666), "a+", encoding="utf-8")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"{path}: is a link and no lock; remove it") from None
+
+
 def is_held(path: Path) -> bool | None:
     """Whether a process holds a lock alone; it need not be writable.
 
@@ -148,7 +162,8 @@ def is_held(path: Path) -> bool | None:
 def read_holder(path: Path) -> Holder | None:
     """Who wrote its name last into a lock file; None where that is nobody."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        with path.open(encoding="utf-8") as handle:
+            found = parse_json(handle.read(LONGEST_HOLDER).splitlines()[-1])
         return Holder(
             str(found["host"]),
             int(found["pid"]),
@@ -157,7 +172,7 @@ def read_holder(path: Path) -> Holder | None:
             str(found["since"]),
             str(found.get("processes", "")),
         )
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return None
 
 

@@ -210,7 +210,7 @@ class RungFolder:
 
     def _read_progress(self) -> Progress | None:
         try:
-            said = json.loads(self.progress.read_text())
+            said = read_json(self.progress)
             progress = Progress(
                 int(said["step"]),
                 int(said["steps"]),
@@ -218,7 +218,7 @@ class RungFolder:
                 float(said["tokens_per_second"]),
                 float(said["updated"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             return None
         return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 

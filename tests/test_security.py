@@ -76,7 +76,7 @@ def test_no_run_is_named_as_what_the_runs_folder_holds(tiny_config: Path) -> Non
         make_plan(load_config(str(tiny_config), sets))
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "a\x00"])
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "a\x00", ""])
 @pytest.mark.parametrize("has_digests", [False, True])
 def test_an_index_of_tasks_names_none_elsewhere(
     tmp_path: Path, name: str, has_digests: bool
