@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/compare.py synthetic [PAIRS] [FIRST_SEED]
     OMP_NUM_THREADS=1 python benchmarks/compare.py real [FOLDER]
+    OMP_NUM_THREADS=1 python benchmarks/compare.py lean [PAIRS] [FIRST_SEED]
 
 FOLDER holds the logs of allenai/OLMo-ladder (default ../shared/olmo-ladder). Prints Markdown;
 benchmarks/compare.md holds a run. The constants of predict/gaps.py were tuned on other seeds.
@@ -22,11 +23,14 @@ from compare_pairs import TASKS, Pair, draw_pair
 from evaluation.sources import import_olmo_ladder
 from predict.compare import compare
 from predict.comparison import MEAN, Comparison, Difference, PairRow
+from predict.intervals import LEVEL80
 from predict.task_fit import Target
 
 BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)
 PAIRS = 120
 FIRST_SEED = 10_000
+ASTRAY = 6.0
+"""Standard deviations of a run's noise by which one is off that went astray."""
 PAPER = (
     *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),
     *(f"{t}_val_rc_5shot" for t in ("hellaswag", "piqa", "csqa", "socialiqa")),
@@ -202,6 +206,63 @@ def synthetic(pairs: int, first: int) -> None:
     )
 
 
+def lean(pairs: int, first: int) -> None:
+    """Print how right differences are that rest on one rung, without and with a run gone astray."""
+    rows = []
+    for seed in range(first, first + pairs):
+        pair = draw_pair(seed)
+        for astray in (False, True):
+            one, two = pair.tables
+            found = compare(
+                {"A": one, "B": _astray(two, pair.noise, seed) if astray else two}, [pair.target]
+            )
+            for row in found.pairs:
+                if row.leaning is None:
+                    continue
+                true = [
+                    t[row.task].loss(pair.target.params, pair.target.tokens) for t in pair.truths
+                ]
+                gap = true[0] - true[1]
+                d = row.loss
+                # Of the recipes: what the runs' own noise adds is left out of the interval.
+                sd = abs(row.leaning.without - d.value) / row.leaning.shift
+                rows.append(
+                    (
+                        astray,
+                        row.is_poorly_determined,
+                        abs(d.value - gap) / sd,
+                        abs(d.value - gap) < LEVEL80 * sd,
+                        d.probability_of_recipe > 0.5,
+                        gap < 0,
+                        abs(d.probability_of_recipe - 0.5) > 0.3,
+                    )
+                )
+        print(f"{seed - first + 1} of {pairs}", file=sys.stderr, flush=True)
+    names = ("astray", "flagged", "error", "inside", "called", "better", "sure")
+    table = pd.DataFrame(rows, columns=names)
+    print(f"{pairs} pairs, seeds from {first}; {TASKS} tasks a pair; loss only\n")
+    print(
+        "| a run astray | rests on one rung | cases | error, rms, in sd | truth in 80% | "
+        "calls above 80% | of them right |\n|" + " --- |" * 7
+    )
+    for (astray, flagged), part in table.groupby(["astray", "flagged"]):
+        sure = part[part["sure"]]
+        right = f"{(sure['called'] == sure['better']).mean():.0%}" if len(sure) else ""
+        print(
+            f"| {'yes' if astray else 'no'} | {'yes' if flagged else 'no'} | {len(part)} | "
+            f"{math.sqrt((part['error'] ** 2).mean()):.2f} | {part['inside'].mean():.0%} | "
+            f"{len(sure)} | {right} |"
+        )
+
+
+def _astray(table: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
+    """With all losses of one run off by ASTRAY times the noise, as a wrong learning rate has it."""
+    rng = np.random.default_rng([seed, 1])
+    run = rng.choice(sorted(table.loc[table["role"] == "ladder", "run"].unique()))
+    off = math.exp(ASTRAY * noise * rng.choice((-1, 1)))
+    return table.assign(loss=table["loss"].where(table["run"] != run, table["loss"] * off))
+
+
 def real(folder: Path) -> None:
     """Print what the one real recipe says of itself, and of its tasks as if they were recipes."""
     table = import_olmo_ladder(folder).observations
@@ -293,5 +354,7 @@ if __name__ == "__main__":
         synthetic(pairs, first)
     elif sys.argv[1:2] == ["real"]:
         real(Path(sys.argv[2] if len(sys.argv) > 2 else "../shared/olmo-ladder"))
+    elif sys.argv[1:2] == ["lean"]:
+        lean(*map(int, (*sys.argv[2:4], *(PAIRS, 2 * FIRST_SEED)[len(sys.argv) - 2 :])))
     else:
         raise SystemExit(__doc__)

@@ -34,10 +34,10 @@ INTRODUCTION = """\
 `python benchmarks/faults.py` trains, scores, tokenises and submits a tiny ladder, and does it harm:
 SIGKILL and SIGTERM at a random access to a file or at a random moment, a disk that fills up, a
 folder that turns read-only, files cut short, emptied, removed, blanked in part or with one bit
-flipped at unchanged size and time, a second command in the same folder, a rank that dies. After
-each fault the plain command is given again, and where it refuses, what its line says is done, until
-it ends well. Then scores, weights and shards are compared, byte for byte, with those of an
-undisturbed run.
+flipped at unchanged size and time, a second command in the same folder, a rank that dies or is
+silent. After each fault the plain command is given again, and where it refuses, what its line says
+is done, until it ends well. Then scores, weights and shards are compared, byte for byte, with those
+of an undisturbed run.
 
 - *same*: the next command ended with the same bytes;
 - *refused*: it first refused, in one line, and doing what that said led to the same bytes;

@@ -32,6 +32,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
+from evaluation import ranks
 from evaluation.checksums import (
     digests,
     files_of,
@@ -115,7 +116,9 @@ class Saver:
         self.writing: Future[None] | None = None
         self.saved: int | None = None
         # Ranks that write must not wait for one another among the messages of those that train.
-        self.group = distributed.new_group(backend="gloo") if parallel.world > 1 else None
+        self.group = None
+        if parallel.world > 1:
+            self.group = distributed.new_group(backend="gloo", timeout=ranks.SILENCE)
         if parallel.is_first:
             for left in folder.glob(".step-*.tmp"):
                 shutil.rmtree(left, ignore_errors=True)

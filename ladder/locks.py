@@ -177,12 +177,12 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def _write_holder(handle: IO[str], holder: Holder | None) -> None:
-    # The lock is held whether or not the disk has room for a name.
+    # The lock is held whether or not the disk has room for a name. Past the file's buffer, which
+    # would try again when it is closed, and fail then.
     with suppress(OSError):
-        handle.truncate(0)
+        os.ftruncate(handle.fileno(), 0)
         if holder is not None:
-            handle.write(json.dumps(asdict(holder)) + "\n")
-        handle.flush()
+            os.write(handle.fileno(), f"{json.dumps(asdict(holder))}\n".encode())
 
 
 def _try_lock(handle: IO[str], path: Path, shared: bool) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -16,16 +15,13 @@ from torch import distributed, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from evaluation.files import InputError
+from evaluation.ranks import Peer, join
 from ladder.settings import Execution
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Kind = Literal["none", "ddp", "fsdp"]
-
-NETWORK = re.compile("gloo|nccl|connection (closed|reset)|broken pipe", re.IGNORECASE)
-"""What torch says where ranks cannot reach one another."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Options of glibc's mallopt (malloc.h)."""
@@ -115,22 +111,6 @@ class Parallel:
             distributed.barrier()
 
 
-@contextmanager
-def lost_ranks_told(name: str) -> Iterator[None]:
-    """Within it, an error of the network between ranks is one line: one of them is gone."""
-    try:
-        yield
-    except RuntimeError as error:
-        said = " ".join(str(error).split())
-        known = isinstance(error, distributed.DistError) or NETWORK.search(said)
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not known:
-            raise
-        raise InputError(
-            f"{name}: a process that trains along has ended or cannot be reached; the same command "
-            f"goes on from the last checkpoint ({said[:120]})"
-        ) from error
-
-
 def blocks(model: PreTrainedModel) -> list[nn.Module]:
     """The transformer blocks of a model: the longest list of modules in it."""
     lists = [part for part in model.modules() if isinstance(part, nn.ModuleList)]
@@ -138,8 +118,11 @@ def blocks(model: PreTrainedModel) -> list[nn.Module]:
 
 
 @contextmanager
-def joined(execution: Execution) -> Iterator[Parallel]:
-    """Join the processes that torchrun started, if any, each on a device of its own."""
+def joined(execution: Execution, peers: list[Peer] | None = None) -> Iterator[Parallel]:
+    """Join the processes that torchrun started, if any, each on a device of its own.
+
+    `peers` is filled with who they are.
+    """
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     name = execution.device
     if name == "auto":
@@ -152,7 +135,7 @@ def joined(execution: Execution) -> Iterator[Parallel]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    join(device.type, [] if peers is None else peers)
     try:
         kind: Kind = "ddp" if execution.parallel == "auto" else execution.parallel
         yield Parallel(distributed.get_rank(), world, kind, device)

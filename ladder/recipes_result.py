@@ -110,6 +110,7 @@ def _section(found: Comparison, target: str, task: str) -> Section:
     text = (
         "Below the scores: how often a run of the row's recipe has a lower loss than one of the "
         "column's, and the compute that the column's recipe needs to reach the row's loss.",
+        *(row.doubt for row in pairs if row.doubt),
     )
     return Section(f"{target}, {task}", text, tables=(scores, duels) if scores.rows else (duels,))
 

@@ -305,7 +305,8 @@ class RunsFolder:
             raise InputError(f"{self.path}: is a file; give a folder with --runs")
         elif self._is_foreign():
             copy = self._mended_by()
-            more = f"; {copy}" if copy.startswith("mend") else "; give another --runs"
+            is_ours = copy.startswith("mend") or (self.path / "slurm" / "jobs.json").is_file()
+            more = f"; {copy}" if is_ours else "; give another --runs"
             raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")
         else:
             KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())

@@ -12,6 +12,7 @@ import torch
 
 from evaluation.files import InputError, write_text
 from evaluation.models import LoadedModel, check_kernels
+from evaluation.ranks import lost_ranks_told
 from evaluation.tasks import read_task
 from ladder import recipe, stopping
 from ladder.checkpoint import Saver, Training, load_checkpoint
@@ -21,7 +22,7 @@ from ladder.meter import Meter
 from ladder.model import build_model, freeze_norms
 from ladder.mup import factors
 from ladder.optim import Optimizers, build_optimizers
-from ladder.parallel import Parallel, blocks, joined, lost_ranks_told
+from ladder.parallel import Parallel, blocks, joined
 from ladder.plan import Rung
 from ladder.runs import Progress, RungFolder, RunsFolder
 from ladder.scores import Scores, steps_at
@@ -48,8 +49,8 @@ def train_rung(config: Experiment, rung: Rung, runs: RunsFolder) -> None:
     config, folder = config.of(rung), runs.rung(rung.name)
     # The first rank alone holds the lock, for all of them.
     with (
-        lost_ranks_told(rung.name),
-        joined(config.execution) as parallel,
+        lost_ranks_told(rung.name, "the same command goes on from the last checkpoint") as peers,
+        joined(config.execution, peers) as parallel,
         folder.lock() if parallel.is_first else nullcontext(),
     ):
         parallel.barrier()

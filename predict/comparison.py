@@ -14,6 +14,10 @@ from predict.intervals import Interval
 MEAN = "mean"
 """Task of the rows that stand for the mean over tasks."""
 
+LEANS = 1.5
+"""Standard deviations by which a difference moves without its weightiest rung from which on it is
+poorly determined (benchmarks/compare.py lean)."""
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -35,6 +39,18 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Leaning:
+    """The rung that a loss's difference depends on most."""
+
+    params: float
+    tokens: float
+    without: float
+    """The difference had neither recipe been run there."""
+    shift: float
+    """How far that is away, in standard deviations of the recipes' difference."""
+
+
+@dataclass(frozen=True)
 class PairRow:
     """Two recipes on one task, or the mean over tasks, at one target."""
 
@@ -50,6 +66,26 @@ class PairRow:
     """Factor of compute that the second one needs to reach the first one's loss."""
     gain_lower80: Gain
     gain_upper80: Gain
+    leaning: Leaning | None = None
+    """Of a task's loss; None of the mean over tasks."""
+
+    @property
+    def is_poorly_determined(self) -> bool:
+        """Whether the difference of losses rests on one rung, so that it should not be believed."""
+        return self.leaning is not None and self.leaning.shift > LEANS
+
+    @property
+    def doubt(self) -> str:
+        """Why the difference of losses should not be believed; empty where nothing says so."""
+        lean = self.leaning
+        if lean is None or not self.is_poorly_determined:
+            return ""
+        return (
+            f"{self.first} - {self.second}: poorly determined, do not believe it: "
+            f"{self.loss.value:+.4f} rests on the rung of {lean.params:,.0f} params and "
+            f"{lean.tokens:,.0f} tokens; without that it is {lean.without:+.4f}, "
+            f"{lean.shift:.1f} standard deviations away"
+        )
 
     def flat(self) -> dict[str, object]:
         """One level of names, for JSON and CSV."""
@@ -65,6 +101,9 @@ class PairRow:
         for name in ("gain", "gain_lower80", "gain_upper80"):
             found_gain: Gain = getattr(self, name)
             row[name], row[f"{name}_why"] = found_gain.factor, found_gain.why
+        for name in ("params", "tokens", "without", "shift"):
+            row[f"leans_on_{name}"] = getattr(self.leaning, name) if self.leaning else None
+        row["poorly_determined"] = self.is_poorly_determined
         return row
 
 

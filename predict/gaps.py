@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from predict.fit import Fit
 from predict.laws import Array, get_law
-from predict.paired import Gap, Places, Runs, posterior
+from predict.paired import Gap, Places, Runs, posterior, without_each
 from predict.task_fit import Target, TaskFit
 
 NEAR = 0.01
@@ -70,6 +70,18 @@ WEAK_SLOPE = 0.05
 
 
 @dataclass(frozen=True)
+class Lean:
+    """The rung that a gap of losses at the target depends on most."""
+
+    params: float
+    tokens: float
+    without: float
+    """The gap of log losses had neither recipe been run there."""
+    shift: float
+    """How far that is away, in standard deviations of the gap."""
+
+
+@dataclass(frozen=True)
 class TaskGap:
     """The gap of one task, first recipe minus second, at the target and at the runs."""
 
@@ -84,6 +96,7 @@ class TaskGap:
     """The shared curve's at the target, NaN without one."""
     runs: Runs
     accuracy_runs: Runs | None
+    lean: Lean
 
     @property
     def target(self) -> int:
@@ -117,15 +130,16 @@ def task_gap(one: TaskFit, two: TaskFit, target: Target) -> TaskGap:
     nothing = np.zeros(count + 1)
     runs = rungs.runs(curve, basis, gradient * SHAPE, nothing, np.outer(nothing, nothing))
     asked = np.r_[basis, np.c_[np.diag(changes), np.zeros((size, basis.shape[1] - size))]]
-    many = len(asked)
-    gap = posterior(
-        runs, Places(asked, np.zeros(many), np.zeros((many, many)), np.zeros((many, count))), SCALES
-    )
+    gap = posterior(runs, _places(asked, count), SCALES)
     top = int((rungs.params * rungs.tokens).argmax())
     moved = float(gap.mean[count] - gap.mean[top])
     covariances = gap.covariances.copy()
     covariances[:, count, count] += (FORM * moved) ** 2
     gap = replace(gap, covariances=covariances)
+    which, without = without_each(runs, _places(basis[-1:], count), SCALES)
+    shifts = np.abs(without[:, 0] - gap.mean[count]) / np.sqrt(gap.covariance[count, count])
+    most = int(shifts.argmax())
+    lean = np.flatnonzero(runs.rung == which[most])[0]
     found = _accuracy_gap(fits, thetas, target, gap, np.log(np.c_[params, tokens]))
     return TaskGap(
         task=one.task,
@@ -135,7 +149,16 @@ def task_gap(one: TaskFit, two: TaskFit, target: Target) -> TaskGap:
         shared_accuracy=found[1] if found else float("nan"),
         runs=runs,
         accuracy_runs=found[2] if found else None,
+        lean=Lean(
+            float(params[lean]), float(tokens[lean]), float(without[most, 0]), float(shifts[most])
+        ),
     )
+
+
+def _places(basis: Array, runs: int) -> Places:
+    """Places of which nothing is known before so many runs are seen."""
+    many = len(basis)
+    return Places(basis, np.zeros(many), np.zeros((many, many)), np.zeros((many, runs)))
 
 
 def scaled(fit: Fit) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from predict.constants import Kaplan, KaplanSteps
 from predict.flops import SIX_ND, Flops
 from predict.laws import Array, Law, law_inputs
+from predict.valley import lowest
 
-GOLDEN = (math.sqrt(5) - 1) / 2
 ROUNDS = 65
 """Golden-section steps: a bracket of 100 in logarithms shrinks to 3e-12."""
 
@@ -47,7 +46,7 @@ class Surface:
             params = np.exp(log_params)
             return self.loss(params, self.flops.tokens(params, flops))
 
-        return np.exp(_lowest(loss, np.zeros(count), high))
+        return np.exp(lowest(loss, np.zeros(count), high, ROUNDS))
 
     def exponents(self, flops: float) -> tuple[Array, Array]:
         """How N and D grow with the budget, d log / d log C at it, (R,) each."""
@@ -88,27 +87,9 @@ class Surface:
             middle = (least + most) / 2
             enough = np.isfinite(self.tokens_for(np.exp(middle), loss))
             least, most = np.where(enough, least, middle), np.where(enough, middle, most)
-        best = np.exp(_lowest(log_cost, most, most + 60))
+        best = np.exp(lowest(log_cost, most, most + 60, ROUNDS))
         tokens = self.tokens_for(best, loss)
         return np.where(able, best, np.inf), np.where(able, tokens, np.inf)
-
-
-def _lowest(function: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    """Where functions with one valley are lowest, by golden sections, all at once."""
-    low, high = low.copy(), high.copy()
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    for _ in range(ROUNDS):
-        goes_left = at_left <= at_right
-        high, low = np.where(goes_left, right, high), np.where(goes_left, low, left)
-        new = np.where(goes_left, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
-        value = function(new)
-        left, right = np.where(goes_left, new, right), np.where(goes_left, left, new)
-        at_left, at_right = (
-            np.where(goes_left, value, at_right),
-            np.where(goes_left, at_left, value),
-        )
-    return np.asarray((low + high) / 2)
 
 
 def chinchilla_params(theta: Array, flops: float) -> float:

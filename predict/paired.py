@@ -98,17 +98,8 @@ def posterior(runs: Runs, places: Places, scales: Array, noises: Array = NOISES)
     The unknowns behind the gap are normal with one scale; every scale, noise and shared part on
     the grid is as likely as another before the runs are seen.
     """
-    grid = np.array(list(itertools.product(scales, noises, SHARED)))
-    scale, noise, shared = grid.T[..., None, None]
-    half = runs.side[:, None] * runs.side / 4
-    same = (runs.rung[:, None] == runs.rung).astype(float)
-    total = (
-        runs.shape @ runs.shape.T
-        + half * (runs.covariance + scale**2 * (runs.basis @ runs.basis.T))
-        + noise**2 * (np.diag(1 / (2 * runs.count)) + shared**2 * same)
-    )
-    cross = places.cross + scale**2 * (places.basis @ runs.basis.T)
-    left = runs.values - runs.side * runs.mean / 2
+    grid, total, cross, left = _before(runs, places, scales, noises)
+    scale, noise = grid.T[:2, :, None, None]
     root = np.linalg.cholesky(total)
     right = np.concatenate(
         (
@@ -120,16 +111,77 @@ def posterior(runs: Runs, places: Places, scales: Array, noises: Array = NOISES)
     solved = np.linalg.solve(root, right)
     seen, carried = solved[..., 0], solved[..., 1:]
     likelihood = -0.5 * (seen**2).sum(-1) - np.log(np.einsum("gii->gi", root)).sum(-1)
-    # Runs of one rung, seeds apart, say what the noise is whatever the curve.
-    likelihood = likelihood - runs.within / grid[:, 1] ** 2 - runs.freedom * np.log(grid[:, 1])
-    weights = np.exp(likelihood - likelihood.max())
+    weights = _weights(likelihood, runs, grid)
     before = places.covariance + scale**2 * (places.basis @ places.basis.T)
     return Gap(
-        weights=weights / weights.sum(),
+        weights=weights,
         means=places.mean + np.einsum("gnm,gn->gm", carried, seen),
         covariances=before - np.swapaxes(carried, -1, -2) @ carried,
         noises=noise[:, 0, 0],
     )
+
+
+def without_each(
+    runs: Runs, places: Places, scales: Array, noises: Array = NOISES
+) -> tuple[NDArray[np.intp], Array]:
+    """The rungs, k of them, and the mean gap at the places (k, m) had one not been run.
+
+    By the formulas for a block that is left out of a normal posterior, of each choice of scales;
+    what the seeds of a rung say of the noise stays.
+    """
+    grid, total, cross, left = _before(runs, places, scales, noises)
+    inverse = np.linalg.inv(total)
+    solved = inverse @ left
+    likelihood = -0.5 * solved @ left - 0.5 * np.linalg.slogdet(total)[1]
+    carried = cross * runs.side / 2
+    rungs, found = np.unique(runs.rung), []
+    for rung in rungs:
+        own = runs.rung == rung
+        block = inverse[:, own][..., own]
+        # What is left of the rung when it is predicted from the others.
+        residual = np.linalg.solve(block, solved[:, own, None])[..., 0]
+        weights = _weights(
+            likelihood
+            + 0.5 * np.einsum("go,go->g", residual, solved[:, own])
+            - 0.5 * np.linalg.slogdet(block)[1],
+            runs,
+            grid,
+        )
+        others = solved - np.einsum("gno,go->gn", inverse[..., own], residual)
+        means = places.mean + np.einsum("gmn,gn->gm", carried, others)
+        found.append(weights @ means)
+    return rungs, np.array(found)
+
+
+def _before(
+    runs: Runs, places: Places, scales: Array, noises: Array
+) -> tuple[Array, Array, Array, Array]:
+    """What is thought before the runs are seen.
+
+    Choices of scale, noise and shared part (g, 3); for each, the covariance of the runs (g, n, n)
+    and that of the places' gap with the runs' (g, m, n); the runs less what is expected (n,).
+    """
+    grid = np.array(list(itertools.product(scales, noises, SHARED)))
+    scale, noise, shared = grid.T[..., None, None]
+    half = runs.side[:, None] * runs.side / 4
+    same = (runs.rung[:, None] == runs.rung).astype(float)
+    total = (
+        runs.shape @ runs.shape.T
+        + half * (runs.covariance + scale**2 * (runs.basis @ runs.basis.T))
+        + noise**2 * (np.diag(1 / (2 * runs.count)) + shared**2 * same)
+    )
+    cross = places.cross + scale**2 * (places.basis @ runs.basis.T)
+    return grid, total, cross, runs.values - runs.side * runs.mean / 2
+
+
+def _weights(likelihood: Array, runs: Runs, grid: Array) -> Array:
+    """How likely each choice of scales is, (g,), by the log likelihood of the runs' means.
+
+    Runs of one rung, seeds apart, say what the noise is whatever the curve.
+    """
+    likelihood = likelihood - runs.within / grid[:, 1] ** 2 - runs.freedom * np.log(grid[:, 1])
+    weights = np.exp(likelihood - likelihood.max())
+    return np.asarray(weights / weights.sum())
 
 
 def chance_below(gap: Gap, place: int, limit: float = 0.0, noise: bool = True) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from predict.comparison import MEAN, Difference, PairRow, ParameterRow
+from predict.comparison import MEAN, Difference, Leaning, PairRow, ParameterRow
 from predict.gain import Curve, compute_gain
 from predict.gaps import PARAMETERS, TaskGap, scaled
 from predict.intervals import LEVEL80, Interval, interval
@@ -53,7 +54,10 @@ def pair_rows(
             _of_log(quantile(gap.loss_only, 0, share, noise=False), gap.log_loss)
             for share in (0.9, 0.1)
         ]
-        rows.append(_row(pair, task, target, loss, accuracy, [curves[task]], quiet))
+        row = _row(pair, task, target, loss, accuracy, [curves[task]], quiet)
+        without = _of_log(gap.lean.without, gap.log_loss)
+        lean = Leaning(gap.lean.params, gap.lean.tokens, without, gap.lean.shift)
+        rows.append(replace(row, leaning=lean))
     if len(gaps) > 1:
         rows.append(_mean_row(models, pair, gaps, target, rows, curves))
     return rows
@@ -69,8 +73,20 @@ def _row(
     limits: Sequence[float],
 ) -> PairRow:
     """`limits` are the least and the greatest gain, as differences of losses without noise."""
-    found = [compute_gain(curves, target, value) for value in (loss.value, *limits)]
-    return PairRow(*pair, task, target.name, target.params, target.tokens, loss, accuracy, *found)
+    gain, low, high = (compute_gain(curves, target, v) for v in (loss.value, *limits))
+    return PairRow(
+        first=pair[0],
+        second=pair[1],
+        task=task,
+        target=target.name,
+        params=target.params,
+        tokens=target.tokens,
+        loss=loss,
+        accuracy=accuracy,
+        gain=gain,
+        gain_lower80=low,
+        gain_upper80=high,
+    )
 
 
 def _measured(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from predict.registry import Array
+from predict.valley import lowest
 
 CELLS = 240
 """Rates on the grid of a profile, even in logarithms: about 14 to a factor of e."""
@@ -27,8 +28,6 @@ FLOORS = 21
 """Floors at which the floor's own profile is read, in each of ZOOMS passes."""
 
 ZOOMS = 3
-
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def solve(form: Form, x: Array, losses: Array, weights: Array | None = None) -> 
         shape = np.exp(-np.exp(log_rate)[:, None] * t)
         return _linear(form, shape, losses, weights)[2]
 
-    log_rate = _golden(at, low, high)
+    log_rate = lowest(at, low, high, ROUNDS)
     floor, height, rss = _linear(form, np.exp(-np.exp(log_rate)[:, None] * t), losses, weights)
     rate = np.exp(log_rate)
     inside = (rate > grid[0] * 1.001) & (rate < grid[-1] / 1.001)
@@ -268,17 +267,3 @@ def _crossing(above, outer: float, inner: float) -> float:  # type: ignore[no-un
         middle = math.sqrt(outer * inner)
         outer, inner = (middle, inner) if above(middle) else (outer, middle)
     return math.sqrt(outer * inner)
-
-
-def _golden(cost, low: Array, high: Array) -> Array:  # type: ignore[no-untyped-def]
-    """Where functions with one valley between low and high are lowest, all at once."""
-    left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-    at_left, at_right = cost(left), cost(right)
-    for _ in range(ROUNDS):
-        goes = at_left <= at_right
-        high, low = np.where(goes, right, high), np.where(goes, low, left)
-        new = np.where(goes, high - GOLDEN * (high - low), low + GOLDEN * (high - low))
-        value = cost(new)
-        left, right = np.where(goes, new, right), np.where(goes, left, new)
-        at_left, at_right = np.where(goes, value, at_right), np.where(goes, at_left, value)
-    return np.asarray((low + high) / 2)

@@ -121,15 +121,16 @@ def test_training_in_parts_gives_the_same_observations(
 
 
 @pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2, 3))]
+    ("seed", "kills"),
+    [(0, 4), *(pytest.param(seed, 6, marks=pytest.mark.slow) for seed in (1, 2, 3))],
 )
 def test_killed_at_any_moment_it_ends_with_the_same_observations(
-    whole: Path, tiny_config: Path, tmp_path: Path, seed: int
+    whole: Path, tiny_config: Path, tmp_path: Path, seed: int, kills: int
 ) -> None:
     """kill -9 of the command and of a worker in turn, at moments told by what is on the disk."""
     rng = random.Random(seed)
     runs = tmp_path / "runs" / "tiny"
-    for moment in range(6):
+    for moment in range(kills):
         process = start(tiny_config, tmp_path)
         goal = events(runs) + (0 if moment == 0 else rng.randint(1, 25))
         while process.poll() is None and events(runs) < goal:

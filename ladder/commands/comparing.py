@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 MOST_PAIRS = 6
 """Pairs of recipes that are shown task by task."""
 
+MOST_FOOTNOTES = 6
+"""Pairs that a footnote tells of, a line each."""
+
 
 def compare(
     observations: conf.Positional[tuple[Path, ...]],
@@ -167,6 +170,7 @@ def _show(found: Comparison) -> None:
         keys=4,
         breaks=("compute gain", "accuracy"),
     )
+    _say_poorly_determined(found.pairs)
     for row in pairs:
         if row.gain.why:
             tables.say(
@@ -210,6 +214,17 @@ def _shown(found: Comparison) -> tuple[Sequence[PairRow], Sequence[ParameterRow]
     )
 
 
+def _say_poorly_determined(pairs: Sequence[PairRow]) -> None:
+    """A footnote to the pairs whose difference should not be believed, the worst first."""
+    from ladder import tables
+
+    poor = [(row.leaning.shift, row) for row in pairs if row.leaning and row.doubt]
+    for _, row in sorted(poor, key=lambda own: -own[0])[:MOST_FOOTNOTES]:
+        tables.say(f"! {row.task}, {row.target}, {row.doubt}")
+    if len(poor) > MOST_FOOTNOTES:
+        tables.say(f"! {len(poor)} in all, which --json names by poorly_determined")
+
+
 def _pair(row: PairRow) -> tuple[str, ...]:
     loss, accuracy = row.loss, row.accuracy
     return (
@@ -219,7 +234,7 @@ def _pair(row: PairRow) -> tuple[str, ...]:
         row.second,
         f"{loss.value:+.4f}",
         f"{loss.bounds.lower80:+.4f} to {loss.bounds.upper80:+.4f}",
-        _chance(loss),
+        _chance(loss) + ("!" if row.is_poorly_determined else ""),
         _gain(row.gain),
         f"{_gain(row.gain_lower80)} to {_gain(row.gain_upper80)}",
         "" if accuracy is None else f"{100 * accuracy.value:+.1f}",

@@ -18,6 +18,7 @@ if __name__ == "__main__":
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
     sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
+import fault_places
 import fault_preparing
 import fault_scoring
 import fault_training
@@ -29,6 +30,7 @@ STAGES: dict[str, Callable[[Campaign], None]] = {
     "submitting": fault_preparing.submitting,
     "pairs": fault_training.pairs,
     "disks": fault_training.disks,
+    "places": fault_places.places,
     "tokenising": fault_preparing.tokenising,
     "evaluations": fault_scoring.evaluations,
     "kills": fault_training.kills,

@@ -76,6 +76,14 @@ class Process:
         shutil.rmtree(self.folder, ignore_errors=True)
         return done
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has, without waiting."""
+        if self.status is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = status if found else None
+        return self.status is not None
+
     def read(self, name: str) -> str:
         """What it has said so far."""
         path = self.folder / name
@@ -191,10 +199,14 @@ def run(what: Sequence[object] | Callable[[], object], **options: object) -> Don
     return start(what, **options).wait()  # type: ignore[arg-type]
 
 
-def accesses(what: Sequence[object] | Callable[[], object], watched: Path) -> tuple[int, float]:
+def accesses(
+    what: Sequence[object] | Callable[[], object],
+    watched: Path,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[int, float]:
     """How often an undisturbed command touches files below `watched`, and its seconds."""
     begin = time.monotonic()
-    process = start(what, watched)
+    process = start(what, watched, environment=environment)
     while not (process.folder / "accesses").is_file() or not process.read("accesses"):
         assert time.monotonic() < begin + PATIENCE, process.read("err")
         time.sleep(0.003)

@@ -50,20 +50,49 @@ esac
 }
 
 
-def tokenising(own: Campaign) -> None:
-    """Shards: killed while they are made, on a full disk, and damaged before they are read."""
-    from ladder.corpora.settings import TextCorpus
-    from ladder.corpora.text import Text
+class Queue:
+    """A scripted Slurm: what was submitted to it, and the environment in which it is found."""
 
-    place = own.folder / "texts"
-    place.mkdir()
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.path = folder / "queue"
+        for name, text in SLURM.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+        self.environment = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "FAULT_QUEUE": str(self.path),
+        }
+
+    def names(self) -> list[str]:
+        """The scripts in the queue."""
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        return sorted(Path(line.split("|")[1]).stem for line in lines)
+
+    def clear(self) -> None:
+        """Leave none in it."""
+        self.path.unlink(missing_ok=True)
+
+
+def write_texts(folder: Path) -> None:
+    """Two files of documents."""
+    folder.mkdir()
     words = random.Random(3)
     for name in "ab":
         lines = [
             json.dumps({"text": " ".join(words.choices(["one", "two", "three", "four"], k=30))})
             for _ in range(120)
         ]
-        (place / f"{name}.jsonl").write_text("\n".join(lines))
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+
+
+def tokenising(own: Campaign) -> None:
+    """Shards: killed while they are made, on a full disk, and damaged before they are read."""
+    from ladder.corpora.settings import TextCorpus
+    from ladder.corpora.text import Text
+
+    place = own.folder / "texts"
+    write_texts(place)
     document = json.loads(json.dumps(TEXTS).replace("{folder}", str(place)))
     config = TextCorpus.model_validate(document)
 
@@ -142,35 +171,19 @@ def tokenising(own: Campaign) -> None:
 
 def submitting(own: Campaign) -> None:
     """Killed while jobs are submitted: none is lost, none submitted twice."""
-    tools = own.folder / "tools"
-    tools.mkdir()
-    queue = own.folder / "queue"
-    for name, text in SLURM.items():
-        (tools / name).write_text(text)
-        (tools / name).chmod(0o755)
-    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "FAULT_QUEUE": str(queue)}
+    queue = Queue(own.folder / "tools")
+    environment = queue.environment
 
     def of(path: Path) -> list[object]:
         return ["train", own.config, "--engine", "slurm", "--runs", path]
 
-    def names(path: Path) -> list[str]:
-        lines = queue.read_text().splitlines() if queue.is_file() else []
-        return sorted(Path(line.split("|")[1]).stem for line in lines)
-
     path = own.fresh()
     assert run(of(path), environment=environment).code == 0
-    expected = [*names(path)]
-    queue.unlink()
-    count, seconds = 0, 0.0
-    process = start(of(path), own.folder, environment=environment)
-    begin = time.monotonic()
-    while not process.read("accesses"):
-        assert time.monotonic() < begin + 60
-        time.sleep(0.003)
-    count, seconds = int(process.read("accesses")), time.monotonic() - begin
-    process.wait()
+    expected = queue.names()
+    queue.clear()
+    count, seconds = accesses(of(path.with_name("other")), own.folder, environment)
     for index in own.many(16):
-        queue.unlink(missing_ok=True)
+        queue.clear()
         path = own.fresh()
         number = signal.SIGTERM if index % 4 == 3 else signal.SIGKILL
         name = signal.Signals(number).name
@@ -189,13 +202,13 @@ def submitting(own: Campaign) -> None:
             "submitting",
             fault,
             lambda path=path: run(of(path), environment=environment),  # type: ignore[misc]
-            lambda path=path: _unlike(names(path), expected),  # type: ignore[misc]
+            lambda: unlike(queue.names(), expected),
             path,
-            f"{note} {names(path)}",
+            f"{note} {queue.names()}",
         )
 
 
-def _unlike(names: Sequence[str], expected: Sequence[str]) -> str:
+def unlike(names: Sequence[str], expected: Sequence[str]) -> str:
     """Jobs that are missing or twice in the queue; the report may be there again."""
     rungs = [name for name in names if name != "report"]
     alike = {*names} == {*expected} and len(rungs) == len({*rungs})

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -155,7 +156,7 @@ def pairs(own: Campaign) -> None:
 
 
 def ranks(own: Campaign) -> None:
-    """One of two ranks that train together dies."""
+    """One of two ranks that train together dies, or is silent: the other ends, and names it."""
     whole = own.fresh()
     done = together(own, whole)
     assert [d.code for d in done] == [0, 0], done
@@ -168,6 +169,9 @@ def ranks(own: Campaign) -> None:
         for done_ in dead:
             if done_.complaint:
                 own.verdicts.add("training", "a rank dies", "rude", done_.complaint)
+        left = dead[1 - victim]
+        if left.code == 2 and f"rank {victim} (process" not in left.line:
+            own.verdicts.add("training", "a rank dies", "rude", left.line)
         judged(
             own.verdicts,
             "training",
@@ -177,10 +181,32 @@ def ranks(own: Campaign) -> None:
             path,
             f"rank {victim} at access {at}: {[d.code for d in dead]}",
         )
+    from evaluation import ranks as joining
+
+    for _ in range(1 if own.small else 2):
+        path = own.fresh()
+        joining.SILENCE = timedelta(seconds=10)
+        at = own.draw.randint(count // 3, count // 2)
+        silent = together(own, path, 0, at, signal.SIGSTOP)
+        joining.SILENCE = None
+        told = silent[1]
+        if told.complaint or told.code != 2 or "rank 0 (process" not in told.line:
+            own.verdicts.add("training", "a rank is silent", "rude", f"{told}")
+        judged(
+            own.verdicts,
+            "training",
+            "a rank is silent",
+            partial(worst, own, path),
+            partial(differs, own, path, expected),
+            path,
+            told.line,
+        )
 
 
-def together(own: Campaign, path: Path, victim: int = -1, at: int = 0) -> list[Done]:
-    """Two ranks; one of them may kill itself at a file."""
+def together(
+    own: Campaign, path: Path, victim: int = -1, at: int = 0, number: int = signal.SIGKILL
+) -> list[Done]:
+    """Two ranks; one of them may kill or stop itself at a file."""
     shared = {
         "WORLD_SIZE": "2",
         "MASTER_ADDR": "127.0.0.1",
@@ -191,6 +217,7 @@ def together(own: Campaign, path: Path, victim: int = -1, at: int = 0) -> list[D
             own.training(path),
             own.folder if rank == victim else None,
             at,
+            number,
             environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(2)

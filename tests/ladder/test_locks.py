@@ -143,6 +143,23 @@ def test_a_number_of_another_container_is_not_taken_for_one_of_ours(tmp_path: Pa
         assert process.poll() is None
 
 
+def test_a_lock_is_held_and_left_though_the_disk_has_no_room_for_a_name(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from ladder.locks import hold, is_held
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with hold(Path(sys.argv[1]), "trains it"):
+    print(is_held(Path(sys.argv[1])))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("True\n", "")
+    assert (tmp_path / ".lock").read_text() == ""
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     refused = pytest.raises(InputError, match="cannot be written")

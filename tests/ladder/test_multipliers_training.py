@@ -97,7 +97,7 @@ def trained(model, recipe, execution, parallel):
 
 # Ranks meet once, for both kinds.
 join, part = distributed.init_process_group, distributed.destroy_process_group
-distributed.init_process_group = lambda kind: distributed.is_initialized() or join(kind)
+distributed.init_process_group = lambda kind, **_: distributed.is_initialized() or join(kind)
 distributed.destroy_process_group = lambda: None
 torch.set_num_threads(1)
 

@@ -94,7 +94,7 @@ def train(config: Path, runs: Path, sets: Sequence[str] = (), stop_after: int = 
 def train_pair(config: Path, folder: Path) -> None:
     """What every rank does; the ranks join for the first run and part after the last."""
     join, part = distributed.init_process_group, distributed.destroy_process_group
-    distributed.init_process_group = lambda kind: distributed.is_initialized() or join(kind)
+    distributed.init_process_group = lambda kind, **_: distributed.is_initialized() or join(kind)
     distributed.destroy_process_group = lambda: None
     for name, (stop_after, sets) in PAIR.items():
         print(f"{name} begins", file=sys.stderr, flush=True)

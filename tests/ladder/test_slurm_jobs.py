@@ -145,6 +145,17 @@ def test_jobs_are_submitted_and_kept(
     assert f"--user={os.getuid()}" in " ".join(fake.lines("squeue.log"))
 
 
+def test_a_folder_whose_config_is_gone_is_known_by_its_jobs(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    submit()
+    runs = tmp_path / "runs"
+    (runs / "config.yaml").unlink()
+    said = submit()[2]
+    assert f"bring it back, or remove {runs} to start anew" in said
+    assert len(fake.lines("sbatch.log")) == 11
+
+
 def test_what_is_queued_or_finished_is_left_out(
     fake: Fake,
     submit: Callable[..., tuple[int, str, str]],
