@@ -24,10 +24,10 @@ from pathlib import Path
 import networkx
 import numpy as np
 import torch
-from torch_sampler import TorchSampler
 
 from ladder.corpora.chain_settings import GraphCorpus
 from ladder.corpora.graph import Graph
+from ladder.corpora.torch_sampler import TorchSampler
 
 LENGTH, REPEATS = 51, 5
 GRAPHS = {"1K/5K": (1_000, 5_000), "8K/50K": (8_000, 50_000), "50K/2M": (50_000, 2_000_000)}

@@ -45,8 +45,12 @@ STATES = ("running", "failed", "finished")
 LOCK = ".lock"
 """File of a rung that whoever trains it holds, and of a runs folder that a command holds."""
 
-TABLES_WAIT = 60.0
-"""Seconds to wait while another command writes a runs folder's tables."""
+TABLES_WAIT = 3600.0
+"""Seconds to wait while another command writes a runs folder's tables, which takes seconds of most
+ladders and minutes of the largest."""
+
+UNSURE = "whether it still does cannot be told here: the file system keeps no locks, or hides them"
+"""Of a run that its manifest says is running."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,8 @@ class RungFolder:
             sweep(self.path)
             yield
 
-    def is_locked(self) -> bool:
-        """Whether a process trains the rung now."""
+    def is_locked(self) -> bool | None:
+        """Whether a process trains the rung now; None where that cannot be told."""
         return is_held(self.path / LOCK)
 
     @property
@@ -169,8 +173,8 @@ class RungFolder:
     def status(self, rung: Rung) -> RungStatus:
         """The rung's state, read from its files."""
         state, error = self.state(), str(self._read_manifest().get("error", ""))
-        if state == "running" and not self.is_locked():
-            state = "interrupted"
+        if state == "running" and not (locked := self.is_locked()):
+            state, error = (state, UNSURE) if locked is None else ("interrupted", error)
         progress = self._read_progress()
         if progress is None or state == "pending":
             done = rung.steps if state == "finished" else 0
@@ -206,7 +210,7 @@ class RungFolder:
 
     def _read_progress(self) -> Progress | None:
         try:
-            said = json.loads(self.progress.read_text())
+            said = read_json(self.progress)
             progress = Progress(
                 int(said["step"]),
                 int(said["steps"]),
@@ -214,7 +218,7 @@ class RungFolder:
                 float(said["tokens_per_second"]),
                 float(said["updated"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             return None
         return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 

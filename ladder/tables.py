@@ -350,6 +350,8 @@ def show_backtest(result: Backtest) -> None:
         )
     for line in result.left_out:
         note(f"left out: {line}")
+    if result.thinned:
+        note(f"left out: {result.thinned}")
     sure = "" if result.clear else ", though not clearly better than every other"
     say(f"chosen: {result.chosen}{sure}")
 

@@ -49,6 +49,7 @@ class Text:
 
     def prepare(self) -> None:
         """Make the tokenizer and the shards, or what is missing of them."""
+        self._check_inputs()
         self._encoding()
         with locked(self.folder / ".lock"):
             workers = self.config.workers or cores()
@@ -246,6 +247,16 @@ class Text:
             for text, _ in read_unit(source, unit):
                 if is_held_out(text, self.config.held_out) == held_out:
                     yield text
+
+    def _check_inputs(self) -> None:
+        """Raise InputError for files that are needed and not there, before what takes hours."""
+        for source in self.config.sources:
+            what = f"corpus.sources, {source.name}"
+            if source.tokens:
+                find(source.tokens, what)
+                find(source.validation, f"{what}, validation")
+            elif read_index(self._job(source).folder) is None:
+                units(source)
 
     def _job(self, source: Source) -> Job:
         """How a source is tokenised, in a folder for everything that decides the outcome."""

@@ -111,6 +111,7 @@ def load(name: str) -> PreTrainedTokenizerFast:
     level = client.level
     client.setLevel(logging.CRITICAL)
     try:
+        check_cached(name)
         found = AutoTokenizer.from_pretrained(
             name, local_files_only=is_out_of_reach(name), trust_remote_code=False
         )

@@ -28,6 +28,7 @@ echo "$id|PENDING|Priority" >>"$FAKE/queue"
 echo "$id;somewhere"
 """,
     "squeue": """
+echo "$@" >>"$FAKE/squeue.log"
 if [ -e "$FAKE/closed" ]; then echo 'squeue: error: Connection refused' >&2; exit 1; fi
 if [ ! -s "$FAKE/queue" ]; then echo 'slurm_load_jobs error: Invalid job id' >&2; exit 1; fi
 cat "$FAKE/queue"
@@ -138,6 +139,10 @@ def test_jobs_are_submitted_and_kept(
     assert fake.lines("sbatch.log")[-1] == f"--parsable {wait} {folder}/report.sbatch"
     assert (tmp_path / "runs" / "a-1xC").is_dir()  # Slurm writes its output there, or nowhere.
     assert len(list(folder.glob("*.sbatch"))) == 11
+    # What squeue has known for ten years; --me came with Slurm 20.02.
+    asked = {word.partition("=")[0] for line in fake.lines("squeue.log") for word in line.split()}
+    assert asked == {"--user", "--noheader", "--format"}
+    assert f"--user={os.getuid()}" in " ".join(fake.lines("squeue.log"))
 
 
 def test_what_is_queued_or_finished_is_left_out(

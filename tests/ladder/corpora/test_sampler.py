@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from benchmark_scripts import script_of
 from scipy.stats import chi2
 
 from ladder.corpora.chain import Chain
 from ladder.corpora.chain_settings import GraphCorpus
 from ladder.corpora.graph import Graph
 from ladder.corpora.sampler import Sampler, make_aliases
+from ladder.corpora.torch_sampler import TorchSampler
 
 GRAPHS = {
     "unbiased": {"erdos_renyi": {"nodes": 40, "edges": 120}},
@@ -35,12 +35,7 @@ def numpy_walks(sampler: Sampler, sequences: int, length: int) -> np.ndarray:
 
 
 def torch_walks(sampler: Sampler, sequences: int, length: int) -> np.ndarray:
-    return (
-        script_of("torch_sampler")
-        .TorchSampler(sampler, "cpu")
-        .batch(5, 1, sequences, length)
-        .numpy()
-    )
+    return TorchSampler(sampler, "cpu").batch(5, 1, sequences, length).numpy()
 
 
 def p_value(counts: np.ndarray, expected: np.ndarray) -> float:
@@ -120,7 +115,7 @@ def test_the_ends_of_the_numbers_stay_inside_the_graph() -> None:
 
 
 def test_torch_walks_are_a_function_of_seed_and_step() -> None:
-    sampler = script_of("torch_sampler").TorchSampler(sampler_of("biased"), "cpu")
+    sampler = TorchSampler(sampler_of("biased"), "cpu")
     one = sampler.batch(1, 7, 4, 9)
     assert (one == sampler.batch(1, 7, 4, 9)).all()
     assert not (one == sampler.batch(1, 8, 4, 9)).all()
