@@ -30,6 +30,7 @@ LONGEST = (
     "test_trunk.py",
     "test_docs.py",
     "test_execution.py",
+    "test_origins.py",
     "test_faults.py",
     "test_text_ladder.py",
     "test_kills.py",
