@@ -197,8 +197,11 @@ def _read_parquet(path: Path) -> DataFrame:
     return pd.read_parquet(path)
 
 
-def _read_csv(path: Path) -> DataFrame:
-    """A CSV's cells as text; the header is read as a row, so that a doubled column is seen."""
+def text_cells(path: Path) -> DataFrame:
+    """A CSV's cells as text, commas, semicolons or tabs between them.
+
+    The header is a row, so that a doubled column and a row that is too long are seen.
+    """
     check_csv(path)
     mark = separator(path)
     cells = pd.read_csv(
@@ -208,7 +211,12 @@ def _read_csv(path: Path) -> DataFrame:
         dtype=str,
         keep_default_na=False,
         encoding="utf-8-sig",
-    ).fillna("")
+    )
+    return cells.fillna("")
+
+
+def _read_csv(path: Path) -> DataFrame:
+    cells = text_cells(path)
     frame = cells.iloc[1:].reset_index(drop=True)
     frame.columns = pd.Index([str(name).strip() for name in cells.iloc[0]])
     nameless = (frame.columns == "") & (frame == "").all(axis=0).to_numpy()

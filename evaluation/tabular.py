@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import reduce
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluation.bounds import check_csv
+from evaluation.cells import Told, read_cells, told_of, unfold_chart
 from evaluation.columns import (
     hints,
     import_hints,
@@ -26,12 +25,8 @@ from evaluation.files import InputError
 from evaluation.records import (
     COLUMNS,
     BadCellError,
-    check_no_spreadsheet,
     check_required,
-    place,
     read_frame,
-    reason,
-    separator,
     validate,
 )
 
@@ -92,7 +87,7 @@ def count(text: str) -> float:
 
 def import_csv(path: Path, mapping: ColumnMap) -> pd.DataFrame:
     """A CSV file as observations; raises InputError, naming the column or row, where it cannot."""
-    return _observations(_read(path), mapping, str(path))
+    return _observations(read_cells(path), mapping, str(path))
 
 
 def read_mapped(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -104,7 +99,7 @@ def read_mapped(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
         cells = read_frame(path).map(lambda cell: "" if pd.isna(cell) else str(cell))
     else:
-        cells = _read(path)
+        cells = read_cells(path)
     return _observations(cells, ColumnMap(columns=columns, keep=True), str(path))
 
 
@@ -117,10 +112,10 @@ def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
     files = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     if not files:
         raise InputError(f"{path}: holds no .csv file")
-    charts = [_unfold_chart(_read(file)) for file in files]
+    charts = [unfold_chart(read_cells(file)) for file in files]
     known = [chart for chart in charts if chart is not None]
     if len(files) == 1:
-        cells = known[0] if known else _read(files[0])
+        cells = known[0] if known else read_cells(files[0])
     elif len(known) < len(files):
         other = next(f for f, chart in zip(files, charts, strict=True) if chart is None)
         raise InputError(f"{other}: is no chart's export; name the one file to read")
@@ -136,69 +131,6 @@ def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
     return _observations(cells, replace(mapping, columns=columns), str(path), bool(known))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """All cells as text; commas, semicolons or tabs between them."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    check_no_spreadsheet(path)
-    try:
-        check_csv(path)
-        mark = separator(path)
-        # The header is read as a row, so that a doubled column and a row too long are seen.
-        cells = pd.read_csv(
-            path,
-            sep=mark,
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-        ).fillna("")
-    except InputError:
-        raise
-    except (ValueError, OSError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({reason(error)})") from error
-    names = [str(name).strip() for name in cells.iloc[0]]
-    cells = cells.iloc[1:].reset_index(drop=True)
-    if not len(cells):
-        raise InputError(f"{path}: has no rows")
-    if doubled := next((n for n in names if n and names.count(n) > 1), None):
-        raise InputError(f"{path}: has the column {doubled!r} twice")
-    cells.columns = pd.Index(names)
-    return cells.loc[:, [bool(name) for name in names]]
-
-
-def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
-    """A chart's export, `Step` and a column `RUN - METRIC` a run, as rows; None if it is none."""
-    step = next((c for c in cells.columns if c.lower() in ("step", "_step")), None)
-    series = [c for c in cells.columns if " - " in c and not re.search(r"__M(IN|AX)$", c)]
-    if step is None or not series:
-        return None
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for name in series:
-        run, metric = name.rsplit(" - ", 1)
-        part = pd.DataFrame({"run": run, "step": cells[step], metric: cells[name]})
-        parts.setdefault(run, []).append(part[part[metric].str.strip() != ""])
-    joined = [
-        reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), own)
-        for own in parts.values()
-    ]
-    return pd.concat(joined, ignore_index=True).fillna("")
-
-
-Told = Callable[[int, Iterable[str]], str]
-"""Where a cell is, in the words of its file: of its row, counted from 0, and its column there."""
-
-
-def _told(cells: pd.DataFrame, source: str, is_chart: bool) -> Told:
-    def of_chart(row: int, columns: Iterable[str]) -> str:
-        run, step = cells["run"].iloc[row], cells["step"].iloc[row]
-        metrics = set(cells.columns) - {"run", "step"}
-        names = [f"{run} - {name}" if name in metrics else name for name in columns]
-        return f"{source}: step {step}, column {', '.join(map(repr, names))}"
-
-    return of_chart if is_chart else lambda row, columns: f"{source}: {place(row, *columns)}"
-
-
 def _observations(
     cells: pd.DataFrame, mapping: ColumnMap, source: str, is_chart: bool = False
 ) -> pd.DataFrame:
@@ -206,7 +138,7 @@ def _observations(
     mapping = _with_words(mapping, cells)
     scores = [column for task in mapping.tasks for column in (task.loss, task.accuracy)]
     cells = with_known_names(cells, _NAMES, {*mapping.columns.values(), *scores})
-    told = _told(cells, source, is_chart)
+    told = told_of(cells, source, is_chart)
     base = _base(cells, mapping, source)
     # Numbers are read before a wide table is folded, so that a mistake is named by its own row.
     for name in ("params", "tokens", "batch_tokens", "step", "flops"):

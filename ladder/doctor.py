@@ -160,7 +160,8 @@ def _slurm() -> Finding:
     except (OSError, subprocess.TimeoutExpired) as error:
         return Finding("Slurm", "broken", f"sinfo: {type(error).__name__}", "ask your cluster")
     if said.returncode:
-        return Finding("Slurm", "broken", said.stderr.strip()[:100], "is slurmctld running?")
+        told = " ".join(said.stderr.split())[:100]
+        return Finding("Slurm", "broken", told, "is slurmctld running?")
     return Finding("Slurm", "ok", f"partitions {', '.join(said.stdout.split()) or 'none'}")
 
 

@@ -322,6 +322,9 @@ class RunsFolder:
     def load_config(self) -> Experiment:
         """The config that the folder was made from; InputError where it is not what was written."""
         if not self.config.is_file():
+            copy = self._mended_by()
+            if copy.startswith("mend"):
+                raise InputError(f"{self.config}: is gone; {copy}")
             raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
         try:
             # A ladder that kept its tasks' digests gave the config one too.

@@ -24,18 +24,37 @@ LONGEST = (
     "test_quickstart.py",
     "test_slurm_real.py",
     "test_pipeline.py",
+    "test_recipes.py",
     "test_parallel.py",
-    "test_kills.py",
+    "test_multipliers_training.py",
+    "test_trunk.py",
+    "test_docs.py",
+    "test_execution.py",
+    "test_origins.py",
+    "test_faults.py",
     "test_text_ladder.py",
+    "test_kills.py",
 )
-"""Files of half a minute or more, longest first."""
+"""Files of a quarter of a minute or more, longest first."""
+
+LONGEST_SLOW = (
+    "test_fuzz.py",
+    "test_numerical_safety.py",
+    "test_package.py",
+    "test_slurm_real.py",
+    "test_faults.py",
+    "test_pipeline.py",
+    "test_kills.py",
+)
+"""The same of the long tier."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Processes that share the files out take the longest first, and so end together."""
     if hasattr(config, "workerinput"):
-        rank = {name: place for place, name in enumerate(LONGEST)}
-        items.sort(key=lambda item: rank.get(item.path.name, len(LONGEST)))
+        longest = LONGEST_SLOW if config.option.markexpr == "slow" else LONGEST
+        rank = {name: place for place, name in enumerate(longest)}
+        items.sort(key=lambda item: rank.get(item.path.name, len(longest)))
 
 
 def true_loss(params: float, tokens: float) -> float:

@@ -10,6 +10,7 @@ PREDICT = Path(__file__).parent.parent / "predict"
 
 NO_TORCH = (
     "evaluation.bounds",
+    "evaluation.cells",
     "evaluation.choices",
     "evaluation.columns",
     "evaluation.encoding",

@@ -239,8 +239,9 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 
 def _records(folder: Path, number: int) -> list[Record]:
-    found = []
-    for path in sorted(folder.glob(f"{number:06d}-*.json")):
+    """What is done of a unit: behind a record that is gone the others count for nothing."""
+    found: list[Record] = []
+    while (path := folder / f"{number:06d}-{len(found):04d}.json").is_file():
         try:
             found.append(Record.model_validate(read_json(path)))
         except ValueError:  # an InputError of no JSON, or pydantic's of another document

@@ -10,6 +10,7 @@ from command_line import document, fails
 from conftest import synthetic
 
 from evaluation.records import write_observations
+from ladder.cli import main
 
 
 def test_two_tables_of_other_names_are_compared_with_map(
@@ -80,3 +81,22 @@ def test_compare_says_what_is_missing_in_one_line(
     write_observations(pd.read_parquet(two).query("role == 'ladder'"), two)
     assert "no run has the role target" in fails(capsys, "compare", one, two)
     assert "must read NAME" in fails(capsys, "compare", one, two, "--target", "7B")
+
+
+def test_of_many_pairs_the_means_are_shown_and_where_the_rest_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = []
+    for number, name in enumerate(("one", "two", "three", "four", "five")):
+        tables.append(tmp_path / f"{name}.parquet")
+        table = synthetic(tasks=("quiz", "test"))
+        write_observations(table.assign(loss=table["loss"] * (1 + 0.01 * number)), tables[-1])
+    names = list(map(str, tables))
+    assert main(["compare", *names, "--method", "published"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "10 pairs: shown are their means over tasks, and the laws against one; all is in" in said
+    assert " quiz one two -" not in said
+    assert main(["compare", *names[:3], "--method", "published"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "pairs: shown" not in said
+    assert " quiz one two -" in said

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from command_line import fails
 
 from evaluation.checksums import check_text
 from evaluation.files import InputError
@@ -193,3 +194,20 @@ def test_a_config_that_is_not_what_was_written_names_a_copy(
     assert str(error.value).endswith(f"mend it by: cp {copy} {runs.config}")
     runs.config.write_text(text)
     runs.prepare(config)
+
+
+def test_a_config_that_is_gone_is_had_again_from_a_rung(
+    runs: RunsFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rung = runs.rung("a-1xC")
+    rung.path.mkdir()
+    rung.write_manifest(make_plan(runs.load_config()).run("a-1xC"), "running")
+    shutil.copy(runs.config, rung.path / "config.yaml")
+    before = runs.config.read_bytes()
+    runs.config.unlink()
+    for command in ("status", "evaluate"):
+        said = fails(capsys, command, runs.path)
+        assert f"config.yaml: is gone; mend it by: cp {rung.path / 'config.yaml'} " in said
+    source, target = said.split()[-2:]
+    shutil.copy(source, target)
+    assert runs.config.read_bytes() == before

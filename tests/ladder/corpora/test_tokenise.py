@@ -163,6 +163,22 @@ def test_a_killed_worker_is_one_line(
     tokenise.tokenise(job(text, bpe, tmp_path / "web"), 2)
 
 
+def test_a_record_that_is_gone_costs_its_shard_again_and_loses_none(
+    text: Path, bpe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (job(text, bpe, tmp_path / name) for name in ("whole", "broken"))
+    index = tokenise.tokenise(whole, 1)
+    monkeypatch.setattr(tokenise, "write_index", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        tokenise.tokenise(broken, 1)
+    monkeypatch.undo()
+    records = sorted(broken.folder.glob("000000-*.json"))
+    assert len(records) > 3
+    records[1].unlink()
+    assert tokenise.tokenise(broken, 1) == index
+    assert digests(broken.folder) == digests(whole.folder)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_disk_that_fills_is_one_line_and_keeps_what_is_done(
     undisturbed: tuple[Path, Index], text: Path, bpe: Path, tmp_path: Path, count: int
