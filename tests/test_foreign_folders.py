@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 import yaml
 from conftest import synthetic
+from fuzz_foreign import source_of
 
-from evaluation import bounds
+from evaluation import bounds, olmes
 from evaluation.checksums import CHECKSUMS, damage, write_checksums
 from evaluation.choices import ChoiceScores, item_scores, write_choices
 from evaluation.files import InputError, write_json
 from evaluation.models import load_model
 from evaluation.prompts import read_prompted
 from evaluation.records import read_observations, write_observations
+from ladder import cluster
+from ladder.corpora import tokenise, workers
 from ladder.corpora.disk import locked
 from ladder.corpora.documents import find
 from ladder.item_margins import read_margins
@@ -216,3 +220,51 @@ def test_a_large_table_is_verified_a_piece_at_a_time(
         file.write(b"\xff\x00\xfe")
     with pytest.raises(InputError, match="is damaged, not what was written"):
         read_observations(tmp_path / "o.parquet")
+
+
+SPY = "open('pwned', 'a').write(__name__)\nraise SystemExit(f'took {__name__} of the folder')\n"
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with modules in it that a process must not take for its own."""
+    (tmp_path / "multiprocessing").mkdir()
+    (tmp_path / "multiprocessing" / "__init__.py").write_text(SPY)
+    for name in ("numpy", "pyarrow", "tokenizers", "torch", "yaml", "json", "ladder", "pip"):
+        (tmp_path / f"{name}.py").write_text(SPY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_worker_that_trains_takes_no_module_of_the_working_folder(theirs: Path) -> None:
+    with cluster._inherited(1):
+        process = multiprocessing.get_context("spawn").Process(target=os.getpid)
+        process.start()
+        process.join()
+    assert not (theirs / "pwned").exists()
+    assert process.exitcode == 0
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_a_worker_that_tokenises_takes_no_module_of_the_working_folder(theirs: Path) -> None:
+    source = source_of(files=["d.jsonl"])
+    job = tokenise.Job(
+        source=source, tokenizer=theirs, folder=theirs, held_out=0.0, shard_tokens=100
+    )
+    process = workers._start(job, 1)
+    # Without a unit to read it ends as soon as it has been told of its job.
+    said, _ = process.communicate()
+    assert not (theirs / "pwned").exists()
+    assert process.returncode == 0, said
+
+
+def test_pip_that_fetches_is_no_module_of_the_working_folder(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Out of everyone's reach, so that pip says so at once.
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    with pytest.raises(InputError, match="pip could not download it"):
+        olmes._download(theirs)
+    assert not (theirs / "pwned").exists()
