@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import platform
 import shlex
@@ -47,6 +46,9 @@ STATES = ("running", "failed", "finished")
 
 LOCK = ".lock"
 """File of a rung that whoever trains it holds, and of a runs folder that a command holds."""
+
+MOST = 1e30
+"""Above any step, loss and speed that is no mistake."""
 
 TABLES_WAIT = 60.0
 """Seconds to wait while another command writes a runs folder's tables."""
@@ -219,7 +221,10 @@ class RungFolder:
             )
         except (ValueError, TypeError, KeyError, OverflowError):
             return None
-        return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
+        speed = progress.tokens_per_second
+        numbers = (progress.step, progress.steps, abs(progress.loss), speed)
+        can_be = all(0 <= number < MOST for number in numbers) and not 0 < speed < 1 / MOST
+        return progress if can_be else None
 
 
 class RunsFolder:

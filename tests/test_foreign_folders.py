@@ -21,12 +21,14 @@ from evaluation.files import InputError, write_json
 from evaluation.models import load_model
 from evaluation.prompts import read_prompted
 from evaluation.records import read_observations, write_observations
-from ladder import cluster
+from ladder import cluster, tables
+from ladder.config import load_config
 from ladder.corpora import tokenise, workers
 from ladder.corpora.disk import locked
 from ladder.corpora.documents import find
 from ladder.item_margins import read_margins
 from ladder.locks import hold, read_holder
+from ladder.plan import make_plan
 from ladder.report_provenance import origin_of_runs, provenance
 from ladder.runs import RungFolder
 from ladder.tracker import _lines
@@ -146,6 +148,22 @@ def test_what_training_said_is_read_within_bounds(
         origin_of_runs("a", tmp_path / "config.yaml", {"a-1xC": tmp_path})
     folder.progress.write_text(json.dumps(said) + " " * 200)
     assert folder._read_progress() is None
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1", "NaN", "1e-320", "1" + "0" * 400, "true", "[]"])
+@pytest.mark.parametrize("key", ["step", "steps", "loss", "tokens_per_second"])
+def test_progress_of_a_foreign_folder_is_shown_or_left_out(
+    key: str, number: str, tiny_config: Path, tmp_path: Path
+) -> None:
+    (rung, *_) = make_plan(load_config(str(tiny_config))).runs
+    folder = RungFolder(tmp_path)
+    folder.write_manifest(rung, "running")
+    said = {"step": "1", "steps": "9", "loss": "2.5", "tokens_per_second": "1e3", "updated": "0"}
+    pairs = ", ".join(f'"{k}": {v}' for k, v in {**said, key: number}.items())
+    folder.progress.write_text(f"{{{pairs}}}")
+    status = folder.status(rung)
+    shown = f"{status.loss} {status.step} {tables.duration(status.seconds_left)}"
+    assert len(shown) < 100
 
 
 @pytest.mark.parametrize(
