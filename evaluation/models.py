@@ -16,6 +16,7 @@ from evaluation.checksums import damage, has_checksums
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
 from evaluation.files import InputError, is_file_name, read_json
 from evaluation.hub import check_cached, is_out_of_reach
+from evaluation.panics import panics_as_errors
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def load_model(
         if not trust_remote_code:
             _check_config(AutoConfig.from_pretrained(name, **options), name)
         _check_index(Path(name))
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
         )

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ from evaluation.checksums import CHECKSUMS, damage, write_checksums
 from evaluation.choices import ChoiceScores, item_scores, write_choices
 from evaluation.files import InputError, write_json
 from evaluation.models import load_model
+from evaluation.panics import panics_as_errors
 from evaluation.prompts import read_prompted
 from evaluation.records import read_observations, write_observations
 from ladder import cluster, tables
 from ladder.config import load_config
-from ladder.corpora import tokenise, workers
+from ladder.corpora import tokenise, tokenizer, workers
 from ladder.corpora.disk import locked
 from ladder.corpora.documents import find
 from ladder.item_margins import read_margins
@@ -286,3 +288,38 @@ def test_pip_that_fetches_is_no_module_of_the_working_folder(
     with pytest.raises(InputError, match="pip could not download it"):
         olmes._download(theirs)
     assert not (theirs / "pwned").exists()
+
+
+def test_a_tokenizer_that_makes_its_library_panic_is_one_line(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"] |= {
+        "continuing_subword_prefix": "long",
+        "vocab": {"a": 0, "b": 1, "ab": 2},
+        "merges": [["a", "b"]],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    for load in (load_model, tokenizer.load):
+        with pytest.raises(InputError, match=r"cannot be loaded .*\(panic: "):
+            load(str(folder))
+    assert "panicked" not in capfd.readouterr().err
+
+
+def test_what_else_is_said_while_a_library_may_panic_is_seen(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with panics_as_errors():
+        print("by Python", file=sys.stderr)
+        os.write(2, b"by others\n")
+
+    def fail() -> None:
+        with panics_as_errors():
+            os.write(2, b"before an error\n")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    said = capfd.readouterr().err
+    assert set(said.split("\n")) == {"by Python", "by others", "before an error", ""}
