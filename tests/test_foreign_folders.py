@@ -214,6 +214,27 @@ def test_a_models_config_fetches_no_kernel_of_the_hub(
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("head_dim", 2**20),
+        ("hidden_size", 2**20),
+        ("intermediate_size", 2**20),
+        ("vocab_size", 2**22),
+        ("num_hidden_layers", 2**20),
+    ],
+)
+def test_a_models_config_asks_for_no_more_than_its_weights_hold(
+    key: str, value: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    with pytest.raises(InputError, match=rf"asks for .* numbers, and its|has a {key} of"):
+        load_model(str(folder))
+
+
 @pytest.mark.parametrize("place", ["../else.safetensors", "/else.safetensors", 3])
 def test_an_index_of_weights_names_files_beside_it(
     place: object, model: Path, tmp_path: Path
