@@ -22,7 +22,7 @@ from predict import TwoStage, audit
 from predict.allocate import allocate
 from predict.allocation import Estimate, Question, Row
 from predict.approaches import OBJECTIVE
-from predict.backtest import backtest, make_splits
+from predict.backtest import backtest
 from predict.constants import BESIROGLU, HOFFMANN
 from predict.envelope import BETWEEN, LossTable, envelope, isoflop, power_through
 from predict.fit import fit
@@ -31,6 +31,7 @@ from predict.laws import Array, get_law, law_inputs
 from predict.optimum import chinchilla_params
 from predict.points import RungPoint, task_points
 from predict.run_curves import run_curves
+from predict.splits import make_splits
 
 PAPER = (
     *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),

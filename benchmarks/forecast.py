@@ -25,11 +25,11 @@ from evaluation.sources import import_olmo_ladder
 from predict import TwoStage
 from predict import forecast as forecasting
 from predict.audit import actual_of
-from predict.backtest import make_splits
 from predict.forecast import Flight, Forecast, forecast
 from predict.letters import forecast_letters
 from predict.points import task_points
 from predict.schedule_gap import Gap
+from predict.splits import make_splits
 
 PAPER = (
     *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),

@@ -20,7 +20,8 @@ from scipy.optimize import minimize
 
 from evaluation.sources import import_olmo_ladder
 from predict import TwoStage, audit
-from predict.backtest import Backtest, backtest, compare, winkler
+from predict.backtest import Backtest, backtest
+from predict.backtest_scores import compare, winkler
 from predict.intervals import LEVEL80, LEVEL95
 from predict.methods import METHODS, Method, Widths
 

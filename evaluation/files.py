@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ CHECKSUM, SHA256 = "checksum", "sha256:"
 """Key of a sealed document's digest, and how that begins."""
 
 LEFT_SECONDS = 86400.0
-"""Age after which a temporary file of another machine, whose processes are not seen, is a killed
-one's."""
+"""Age after which a temporary file of another machine or container, or from before this one was
+started anew, whose processes are not seen, is a killed one's."""
 
 SAMPLE, PLACES = 2**16, 64
 """Bytes of a sample of a big file, and how many samples are spread over it."""
@@ -102,7 +103,7 @@ def atomic_write(path: Path | str, write: Callable[[Path], None]) -> None:
 
 def temporary_of(path: Path) -> Path:
     """What this process calls a file until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}-{_seen()}.tmp")
 
 
 def sweep(folder: Path) -> None:
@@ -112,7 +113,7 @@ def sweep(folder: Path) -> None:
         if found is None:
             continue
         with suppress(OSError):
-            if found[2] == _machine():
+            if found[2] == _seen():
                 is_left = not is_alive(int(found[1]))
             else:
                 is_left = time.time() - left.stat().st_mtime > LEFT_SECONDS
@@ -131,9 +132,22 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def _machine() -> str:
-    """The machine, in eight letters for a file's name."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
+@cache
+def processes_of() -> str:
+    """Among which processes the number of this one means it: the machine, its boot, the container.
+
+    Containers may have one name and one kernel, and yet each its own process 7.
+    """
+    parts = [platform.node()]
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        parts += [boot, os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+def _seen() -> str:
+    """The same in eight letters, for a file's name."""
+    return f"{zlib.crc32(processes_of().encode()):08x}"
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -148,20 +148,34 @@ def read_observations(path: Path | str) -> DataFrame:
 
 def read_frame(path: Path) -> DataFrame:
     """A table's cells as they lie in the file; InputError if it is none."""
-    if path.suffix not in (".parquet", ".csv"):
+    check_no_spreadsheet(path)
+    ending = path.suffix.lower()
+    if ending not in (".parquet", ".csv", ".tsv"):
         raise InputError(f"{path}: observations are a .parquet or a .csv file")
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
-        if path.suffix == ".parquet":
+        if ending == ".parquet":
             check_parquet(path)
-        frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        frame = _read_parquet(path) if ending == ".parquet" else _read_csv(path)
     except InputError:
         raise
     except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
+        raise InputError(f"{path}: cannot be read as {ending[1:]} ({reason(error)})") from error
     return frame
+
+
+def check_no_spreadsheet(path: Path) -> None:
+    """Refuse a file that a spreadsheet program keeps for itself, and say what to save instead."""
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers"):
+        raise InputError(f"{path}: is a spreadsheet; save its sheet as CSV (UTF-8)")
+
+
+def reason(error: Exception) -> str:
+    """Why a table could not be read, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8; save it as CSV UTF-8"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def separator(path: Path) -> str:

@@ -14,14 +14,23 @@ import numpy as np
 import pandas as pd
 
 from evaluation.bounds import check_csv
-from evaluation.columns import hints, nearest, some, there_is_no, with_known_names
+from evaluation.columns import (
+    hints,
+    import_hints,
+    nearest,
+    some,
+    there_is_no,
+    with_known_names,
+)
 from evaluation.files import InputError
 from evaluation.records import (
     COLUMNS,
     BadCellError,
+    check_no_spreadsheet,
     check_required,
     place,
     read_frame,
+    reason,
     separator,
     validate,
 )
@@ -33,6 +42,9 @@ SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 _NAMES = [column.name for column in COLUMNS]
 _WORDS = {column.name: column.values for column in COLUMNS if column.values}
+
+_NEEDED = ("run", "params", "tokens", "task", "loss", "loss_unit")
+"""What a table must say; the rest is filled in."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +101,7 @@ def read_mapped(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     `columns` maps ours to theirs; all other columns stay. What is missing is filled in as ColumnMap
     says. Raises InputError as `import_csv` does.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         cells = read_frame(path).map(lambda cell: "" if pd.isna(cell) else str(cell))
     else:
         cells = _read(path)
@@ -128,6 +140,7 @@ def _read(path: Path) -> pd.DataFrame:
     """All cells as text; commas, semicolons or tabs between them."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    check_no_spreadsheet(path)
     try:
         check_csv(path)
         mark = separator(path)
@@ -143,8 +156,7 @@ def _read(path: Path) -> pd.DataFrame:
     except InputError:
         raise
     except (ValueError, OSError, csv.Error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+        raise InputError(f"{path}: cannot be read as CSV ({reason(error)})") from error
     names = [str(name).strip() for name in cells.iloc[0]]
     cells = cells.iloc[1:].reset_index(drop=True)
     if not len(cells):
@@ -209,6 +221,8 @@ def _observations(
             for row, cell in enumerate(_cells(cells, column, source)):
                 if cell.strip():
                     _score_cell(cell, column, row, told)
+    if not mapping.keep:
+        _check_given(cells, base, mapping, source)
     if "step" in base and "run" in base:
         # A run may go on after its last evaluation.
         base[LAST] = base.groupby("run", sort=False)["step"].transform("max")
@@ -289,6 +303,22 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
             if name not in taken:
                 base[name] = cells[name]
     return base
+
+
+def _check_given(cells: pd.DataFrame, base: pd.DataFrame, mapping: ColumnMap, source: str) -> None:
+    """Refuse at once all that nothing gives, told with the file's own columns."""
+    given = {*base.columns}
+    given |= {"task", "loss"} if mapping.tasks else set()
+    given |= {"params", "tokens"} if mapping.runs else set()
+    given |= {"tokens"} if "batch_tokens" in given else set()
+    if missing := [name for name in _NEEDED if name not in given]:
+        scores = {column for task in mapping.tasks for column in (task.loss, task.accuracy)}
+        taken = {*_NAMES, *mapping.columns.values(), *scores}
+        left = [name for name in cells.columns if name not in taken]
+        raise InputError(
+            f"{source}: needs {', '.join(missing)}; there are {some(cells.columns)}; "
+            f"{import_hints(missing, left)}"
+        )
 
 
 def _check_ours(mapping: ColumnMap, cells: pd.DataFrame, source: str) -> None:
@@ -379,8 +409,11 @@ def _score_cell(cell: str, column: str, row: int, told: Told) -> None:
     try:
         float(cell.strip().rstrip("%"))
     except ValueError:
-        mend = "; write a decimal point" if cell.count(",") == 1 else ""
-        raise InputError(f"{told(row, (column,))}: {cell!r} is not a number{mend}") from None
+        raise InputError(f"{told(row, (column,))}: {cell!r} is not a number{_mend(cell)}") from None
+
+
+def _mend(cell: str) -> str:
+    return "; write a decimal point" if cell.count(",") == 1 else ""
 
 
 def _number(value: object, name: str, row: int, told: Told) -> float:
@@ -388,7 +421,8 @@ def _number(value: object, name: str, row: int, told: Told) -> float:
         return count(str(value))
     except ValueError:
         raise InputError(
-            f"{told(row, (name,))}: {value!r} is not a count, such as 6.9e9 or 6.9B"
+            f"{told(row, (name,))}: {value!r} is not a count, such as 6.9e9 or "
+            f"6.9B{_mend(str(value))}"
         ) from None
 
 

@@ -9,8 +9,8 @@ import pandas as pd
 from ladder.report_provenance import Origin
 from ladder.result import Result
 from predict.audit import AuditRow
-from predict.backtest import make_splits
 from predict.points import RungPoint
+from predict.splits import make_splits
 
 MOST_TASKS = 60
 """Tasks up to which figures with a row a task are drawn, and tasks whose fits are drawn."""

@@ -35,6 +35,7 @@ def calibration(context: Context) -> Section | None:
             text.append(
                 f"Back-test: {plural(len(result.splits), 'cut')} of the ladder, each fitted and "
                 "asked for rungs that cost four times its costliest or more."
+                + (f" {result.thinned}." if result.thinned else "")
             )
         except InputError as error:
             text.append(f"No back-test: {error}.")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.task_fit import Prediction, Target, TaskFit
+from predict.task_fit import Prediction, Target, TaskFit, predict_many
 from predict.two_stage import TwoStage
 
 LAST_ROWS = 5
@@ -164,11 +164,11 @@ def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:
         table = observations[
             (observations["run"] == target.name) & observations[model.feature].notna()
         ]
-        measured = dict(list(table.groupby("task", sort=False)))
-        for task, fitted in model.fits_.items():
-            if task in measured:
-                loss, actual = actual_of(measured[task], model.feature)
-                rows.append(audit_row(model.predict_one(task, target), fitted, loss, actual))
+        measured = actual_by_task(table, model.feature)
+        asked = [(fitted, target) for task, fitted in model.fits_.items() if task in measured]
+        for prediction in predict_many(asked, model.method):
+            fitted = model.fits_[prediction.task]
+            rows.append(audit_row(prediction, fitted, *measured[prediction.task]))
     if not rows:
         raise InputError("no target measured a task that the ladder measured; nothing to audit")
     return Audit(tuple(rows))
@@ -192,6 +192,20 @@ def actual_of(measured: pd.DataFrame, feature: str) -> tuple[float, float | None
     last = measured.sort_values("step", kind="stable").tail(LAST_ROWS)
     accuracy = float(last["accuracy"].mean()) if "accuracy" in last else math.nan
     return float(last[feature].mean()), None if math.isnan(accuracy) else accuracy
+
+
+def actual_by_task(measured: pd.DataFrame, feature: str) -> dict[str, tuple[float, float | None]]:
+    """`actual_of` each task of a target's rows."""
+    if "accuracy" not in measured:
+        measured = measured.assign(accuracy=math.nan)
+    last = measured.sort_values("step", kind="stable").groupby("task", sort=False).tail(LAST_ROWS)
+    means = last.groupby("task", sort=False)[[feature, "accuracy"]].mean()
+    return {
+        str(task): (loss, None if math.isnan(accuracy) else accuracy)
+        for task, loss, accuracy in zip(
+            means.index, *(means[name].astype(float).tolist() for name in means), strict=True
+        )
+    }
 
 
 def audit_row(

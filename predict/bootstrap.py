@@ -1,4 +1,8 @@
-"""Resamples a ladder's rungs and fits both steps again, many times: how far a prediction moves."""
+"""Resamples a ladder's rungs and fits both steps again, many times: how far a prediction moves.
+
+No command goes by it: it is the independent check of the delta method, in docs/api.md for those who
+want draws.
+"""
 
 from __future__ import annotations
 

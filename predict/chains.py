@@ -39,39 +39,94 @@ class ChainFit:
 
     def feature(self, params: float, tokens: float) -> float:
         """What step 1 predicts: a loss, or what a direct chain's law is fitted to."""
-        return _at(self.step1, **_scale(params, tokens))[0]
+        return self.read(params, tokens).feature
 
     def accuracy_at(self, feature: float) -> float | None:
         """The accuracy that goes with step 1's value, in [0, 1]; None for an LM set."""
-        if self.kind == "direct":
-            value = float(direct_accuracy(self, np.array(feature)))
-        elif self.step2 is None:
+        if self.kind != "direct" and self.step2 is None:
             return None
-        else:
-            value = _at(self.step2, loss=feature)[0]
-        return float(np.clip(value, 0, 1))
+        return float(_accuracies([self], np.array([feature]))[0])
 
     def accuracy(self, params: float, tokens: float) -> float | None:
         """The chain's prediction."""
-        return self.accuracy_at(self.feature(params, tokens))
+        return self.read(params, tokens).accuracy
 
     def feature_variance(self, params: float, tokens: float) -> float:
         """Variance of step 1's value owed to its parameters; infinite where not determined."""
-        return _variance(self.step1, _at(self.step1, **_scale(params, tokens))[1])
+        return self.read(params, tokens).feature_variance
 
     def accuracy_variance(self, params: float, tokens: float) -> float:
         """Variance of the prediction owed to the parameters of both steps (delta method)."""
-        spread = self.feature_variance(params, tokens)
-        feature = self.feature(params, tokens)
-        if self.step2 is None:
-            if get_law(self.step1.law).output == "log_quality":
-                spread *= ((1 - (self.chance or 0.0)) * math.exp(-max(feature, 0.0))) ** 2
-            return spread
-        width = 1e-5 * max(abs(feature), 1e-12)
-        high, low = (_at(self.step2, loss=feature + side)[0] for side in (width, -width))
-        slope = (high - low) / (2 * width)
-        carried = spread * slope * slope if slope else 0.0
-        return carried + _variance(self.step2, _at(self.step2, loss=feature)[1])
+        return self.read(params, tokens).accuracy_variance
+
+    def read(self, params: float, tokens: float) -> Reading:
+        """All of that at once."""
+        return read([self], np.array([params]), np.array([tokens]))[0]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a chain says of one model, as ChainFit tells it one by one."""
+
+    feature: float
+    accuracy: float | None
+    feature_variance: float
+    accuracy_variance: float
+
+
+def read(chains: Sequence[ChainFit], params: Array, tokens: Array) -> list[Reading]:
+    """What each chain says of the model beside it, (C,), all in one go.
+
+    A number does not depend on what it is read with.
+    """
+    alike: dict[tuple[str, str | None, bool], list[int]] = {}
+    for i, chain in enumerate(chains):
+        link = chain.step2.law if chain.step2 is not None else None
+        alike.setdefault((chain.step1.law, link, chain.kind == "direct"), []).append(i)
+    found: dict[int, Reading] = {}
+    for (_, link, is_direct), group in alike.items():
+        own = [chains[i] for i in group]
+        scale = {"params": params[group], "tokens": tokens[group]}
+        columns = [*_read(own, scale)]
+        if link is None and not is_direct:
+            columns[1] = [None] * len(group)
+        for i, row in zip(group, zip(*columns, strict=True), strict=True):
+            found[i] = Reading(*row)
+    return [found[i] for i in range(len(chains))]
+
+
+def _read(
+    chains: Sequence[ChainFit], scale: dict[str, Array]
+) -> tuple[list[float], list[float | None], list[float], list[float]]:
+    """The columns of `read` for chains of one kind of step 1 and one of step 2."""
+    feature, gradient = _at([c.step1 for c in chains], scale)
+    variance = _variance([c.step1 for c in chains], gradient)
+    accuracy, spread = np.full(len(chains), np.nan), variance
+    links = [c.step2 for c in chains if c.step2 is not None]
+    if links or chains[0].kind == "direct":
+        accuracy = _accuracies(chains, feature)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if links:
+            width = 1e-5 * np.maximum(np.abs(feature), 1e-12)
+            high, low = (_at(links, {"loss": feature + side})[0] for side in (width, -width))
+            slope = (high - low) / (2 * width)
+            carried = np.where(slope != 0, variance * slope * slope, 0.0)
+            spread = carried + _variance(links, _at(links, {"loss": feature})[1])
+        elif get_law(chains[0].step1.law).output == "log_quality":
+            chance = np.array([c.chance or 0.0 for c in chains])
+            spread = variance * ((1 - chance) * np.exp(-np.maximum(feature, 0.0))) ** 2
+    return feature.tolist(), accuracy.tolist(), variance.tolist(), spread.tolist()
+
+
+def _accuracies(chains: Sequence[ChainFit], feature: Array) -> Array:
+    """The accuracy that goes with each step 1's value, (C,), in [0, 1]."""
+    links = [c.step2 for c in chains if c.step2 is not None]
+    if chains[0].kind == "direct":
+        chance = np.array([c.chance or 0.0 for c in chains])
+        values = _direct(get_law(chains[0].step1.law).output, chance, feature)
+    else:
+        values = _at(links, {"loss": feature})[0]
+    return np.asarray(np.clip(values, 0, 1))
 
 
 def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> dict[str, ChainFit]:
@@ -191,10 +246,14 @@ def quality(rung: RungPoint) -> float | None:
 
 def direct_accuracy(chain: ChainFit, feature: Array) -> Array:
     """The accuracies that go with what a direct chain's law gives, not yet cut at 0 and 1."""
-    output = get_law(chain.step1.law).output
+    return _direct(get_law(chain.step1.law).output, np.array(chain.chance or 0.0), feature)
+
+
+def _direct(output: str, chance: Array, feature: Array) -> Array:
+    """Accuracies from what a law of such an output gives."""
     if output == "log_quality":
-        chance = chain.chance or 0.0
-        return np.asarray(chance + (1 - chance) * np.exp(-feature))
+        with np.errstate(over="ignore"):
+            return np.asarray(chance + (1 - chance) * np.exp(-feature))
     return feature if output == "accuracy" else 1 - feature
 
 
@@ -231,22 +290,23 @@ def _fit_step2(law: Law, method: Method, points: dict[str, TaskPoints]) -> dict[
     return {task: found for task, found in zip(chosen, fits, strict=True) if found.finite}
 
 
-def _scale(params: float, tokens: float) -> dict[str, float]:
-    return {"params": params, "tokens": tokens}
-
-
-def _at(law_fit: Fit, **inputs: float) -> tuple[float, Array]:
-    law = get_law(law_fit.law)
-    arrays = law_inputs(law, {name: np.array([x], dtype=float) for name, x in inputs.items()})
+def _at(fits: Sequence[Fit], inputs: dict[str, Array]) -> tuple[Array, Array]:
+    """Each fit's value at its own inputs, (C,), infinite for none; and the gradient, (C, p)."""
+    law = get_law(fits[0].law)
+    arrays = law_inputs(law, {name: x[:, None] for name, x in inputs.items()})
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        value, gradient = law.evaluate(law_fit.theta, arrays)
-    return math.inf if math.isnan(value[0]) else float(value[0]), gradient[0]
+        value, gradient = law.evaluate(np.array([f.theta for f in fits]), arrays)
+    return np.where(np.isnan(value), np.inf, value)[:, 0], gradient[:, 0]
 
 
-def _variance(law_fit: Fit, gradient: Array) -> float:
-    if not law_fit.covariance:
-        return math.inf
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = float(gradient @ np.array(law_fit.covariance) @ gradient)
-    # Rounding may leave a little less than nothing.
-    return math.inf if math.isnan(found) else max(found, 0.0)
+def _variance(fits: Sequence[Fit], gradient: Array) -> Array:
+    """Variance of each fit's value owed to its parameters, (C,); infinite where not determined."""
+    found = np.full(len(fits), np.inf)
+    known = [i for i, f in enumerate(fits) if f.covariance]
+    if known:
+        covariance, own = np.array([fits[i].covariance for i in known]), gradient[known]
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = (own[:, None] @ covariance @ own[..., None])[:, 0, 0]
+        # Rounding may leave a little less than nothing.
+        found[known] = np.where(np.isnan(values), np.inf, np.maximum(values, 0.0))
+    return found

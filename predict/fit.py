@@ -7,30 +7,20 @@ determine them. An optimiser's own success flag certifies nothing and is not con
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.records import InputError
+from predict.certificate import Fit, certify
 from predict.laws import Array, Law
 from predict.polish import ROUGH, polish
-from predict.problem import Objective, Prior, Problem, bounds, condensed
+from predict.problem import Objective, Prior, Problem, condensed
 from predict.starts import grid_starts
 
 __all__ = ["Fit", "Objective", "Prior", "fit", "refit"]
-
-AGREEMENT = 1e-5
-"""Relative distance to the best objective within which a start agrees with it."""
-
-LARGEST_CONDITION = 1e9
-"""Condition of the column-scaled Jacobian above which parameters are not determined: the published
-fits of the real ladder have 500 to 4000, a ladder of one size has infinity."""
-
-SINGULAR = 1e300
-"""Condition that stands for infinity, which JSON cannot hold."""
 
 FIRST_NOISE = 0.01
 """Relative noise that a fit which re-estimates it begins with."""
@@ -40,72 +30,6 @@ NOISE_PASSES = 4
 LARGEST_BATCH = 2**22
 """Numbers in the gradient of a grid of starts up to which problems are fitted in one batch, 32 MiB;
 fits do not depend on it (tests/predict/test_fit.py), memory and time do: benchmarks/load.md."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted law with its certificate."""
-
-    law: str
-    parameters: dict[str, float]
-    objective: float
-    points: int
-    starts: int
-    agreeing: int
-    """Starts whose objective is within AGREEMENT of the best."""
-    at_bound: tuple[str, ...]
-    condition: float
-    """Condition number of the column-scaled Jacobian over the free parameters."""
-    relative_rms: float
-    """Root mean square of fit - data, over the data of a log objective, else over their rms."""
-    noise: float = 1.0
-    """What residuals were divided by: relative if the objective takes logarithms."""
-    covariance: tuple[tuple[float, ...], ...] = field(default=(), repr=False)
-    """Of the parameters, (p, p); 0 for one at a bound."""
-
-    @property
-    def determined(self) -> bool:
-        """Whether the data determine the free parameters, see LARGEST_CONDITION."""
-        return self.condition < LARGEST_CONDITION
-
-    @property
-    def finite(self) -> bool:
-        """Whether it is a fit at all: some start had a finite objective."""
-        return math.isfinite(self.objective) and bool(np.isfinite(self.theta).all())
-
-    @property
-    def certified(self) -> bool:
-        """Whether at least three starts agree on the best objective, and the data determine it."""
-        return self.agreeing >= 3 and self.determined
-
-    def values(self) -> str:
-        """The parameters in words."""
-        return ", ".join(f"{name} {value:.4g}" for name, value in self.parameters.items())
-
-    def certificate(self) -> str:
-        """What vouches for the fit, in words."""
-        return (
-            f"{self.points} points, rms {self.relative_rms:.2%}; {self.agreeing} of "
-            f"{self.starts} starts agree; at a bound: {', '.join(self.at_bound) or 'none'}; "
-            f"condition {self.condition:.3g}"
-        )
-
-    @property
-    def doubt(self) -> str:
-        """Why the fit is not certified; empty where it is."""
-        if self.certified:
-            return ""
-        if not self.determined:
-            return (
-                f"not certified, the points do not determine its parameters (condition "
-                f"{self.condition:.1g}); vary params and tokens more"
-            )
-        return f"not certified, {self.agreeing} of {self.starts} starts agree on the best objective"
-
-    @property
-    def theta(self) -> Array:
-        """Parameters as a vector, in the law's order."""
-        return np.array(list(self.parameters.values()))
 
 
 def fit(
@@ -151,7 +75,7 @@ def fit(
             f"law {law.name}: {points.min()} points for {free} parameters; "
             "give at least as many points as parameters"
         )
-    rows = max(LARGEST_BATCH // (law.cells(inputs) * values.shape[-1] * law.size), 1)
+    rows = _at_once(starts, values.shape[-1], law)
     found: list[Fit] = []
     for start in range(0, len(values), rows):
         part = slice(start, start + rows)
@@ -169,6 +93,22 @@ def fit(
     return found
 
 
+def _at_once(starts: int, points: int, law: Law) -> int:
+    """How many problems of so many points have LARGEST_BATCH numbers in their gradients."""
+    return max(LARGEST_BATCH // (starts * points * law.size), 1)
+
+
+def _starts(problem: Problem, inputs: list[Array], starts: int) -> Array:
+    """Where the fits of many problems begin, (P, S, p): a grid takes more memory than they do."""
+    rows = _at_once(problem.law.cells(inputs), problem.values.shape[-1], problem.law)
+    found = []
+    for start in range(0, len(problem.values), rows):
+        part = slice(start, start + rows)
+        some = problem.select(np.arange(*part.indices(len(problem.values))))
+        found.append(grid_starts(some, [x[part] for x in inputs], starts))
+    return np.concatenate(found)
+
+
 def _fit_batch(
     problem: Problem,
     inputs: list[Array],
@@ -181,24 +121,14 @@ def _fit_batch(
     # A grid cell or a trial step may overflow; its cost is then infinite and it is not taken.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         near = condensed(problem)
-        theta = grid_starts(near, inputs, starts)
+        theta = _starts(near, inputs, starts)
         if near is not problem:
             theta, _ = polish(near, theta)
         for _ in range(0 if noise is None else NOISE_PASSES - 1):
             theta, cost = polish(problem, theta)
             problem = replace(problem, noise=_noise(problem, theta, cost, noise or (0, 0)))
         theta, cost = polish(problem, theta)
-        return [
-            _certify(
-                problem.select(np.array([i])),
-                theta[i],
-                cost[i],
-                int(points[i]),
-                noise is not None,
-                None if clusters is None else clusters[i],
-            )
-            for i in range(len(points))
-        ]
+        return certify(problem, theta, cost, points, noise is not None, clusters)
 
 
 def refit(
@@ -283,86 +213,3 @@ def _noise(problem: Problem, theta: Array, cost: Array, limits: tuple[float, flo
     squares = (problem.weights * np.clip(residual, -3, 3) ** 2).sum(axis=-1)
     freedom = np.maximum(problem.weights.sum(axis=-1) - 4, 1)
     return np.asarray(np.clip(problem.noise * np.sqrt(squares / freedom)[..., None], *limits))
-
-
-def _certify(
-    problem: Problem,
-    theta: Array,
-    cost: Array,
-    points: int,
-    noise_is_known: bool,
-    clusters: NDArray[np.intp] | None,
-) -> Fit:
-    law, log = problem.law, problem.objective.log
-    best = int(cost.argmin())
-    # With data that a law meets exactly the objective is rounding noise: agreement needs a floor.
-    size = np.log(problem.values) if log else problem.values
-    scale = float(problem.noise.squeeze()) ** 2
-    floor = 1e-18 * float((problem.weights * (1 + size**2)).sum()) / scale
-    agreeing = int((cost <= cost[best] * (1 + AGREEMENT) + floor).sum())
-    lower, upper = bounds(law)
-    span = 1e-9 * (1 + np.abs(theta[best]))
-    bound = (theta[best] <= lower + span) | (theta[best] >= upper - span)
-    residual, gradient = problem.residuals(theta[best][None, None])
-    used = problem.weights[0, 0] > 0
-    root = np.sqrt(problem.weights[0, 0, used])
-    jac = gradient[0, 0, used] * root[:, None]
-    scores = jac * (residual[0, 0, used] * root)[:, None]
-    freedom = max(used.sum() - (~bound).sum(), 1)
-    dispersion = (
-        1.0 if noise_is_known else float(((residual[0, 0, used] * root) ** 2).sum() / freedom)
-    )
-    # What a prior says determines a parameter as much as points do.
-    jac = np.vstack((jac, np.diag(1 / problem.prior.sd)))[:, ~bound]
-    residual = residual * problem.noise
-    unit = np.linalg.norm(jac, axis=0)
-    is_regular = jac.size and (unit > 0).all() and np.isfinite(unit).all()
-    condition = float(np.linalg.cond(jac / unit)) if is_regular else np.inf
-    if log:
-        relative = np.expm1(residual)
-    else:
-        relative = residual / np.sqrt((problem.values[0, 0, used] ** 2).mean())
-    return Fit(
-        law=law.name,
-        parameters={n: float(v) for n, v in zip(law.names, theta[best], strict=True)},
-        objective=float(cost[best]),
-        points=points,
-        starts=len(cost),
-        agreeing=agreeing,
-        at_bound=tuple(n for n, b in zip(law.names, bound, strict=True) if b),
-        condition=min(condition, SINGULAR),
-        relative_rms=min(float(np.sqrt((relative[0, 0][used] ** 2).mean())), SINGULAR),
-        noise=float(problem.noise.squeeze()),
-        covariance=_covariance(
-            jac, scores[:, ~bound], ~bound, dispersion, None if clusters is None else clusters[used]
-        )
-        if condition < LARGEST_CONDITION
-        else (),
-    )
-
-
-def _covariance(
-    jac: Array,
-    scores: Array,
-    free: NDArray[np.bool_],
-    dispersion: float,
-    clusters: NDArray[np.intp] | None,
-) -> tuple[tuple[float, ...], ...]:
-    """Covariance of the parameters, 0 where not free: the inverse curvature, or the sandwich.
-
-    `jac` (n + p, f) holds the points' weighted gradients and the prior's, `scores` (n, f) each
-    point's gradient of half its squared residual.
-    """
-    unit = np.linalg.norm(jac, axis=0)
-    inverse = np.linalg.pinv((jac / unit).T @ (jac / unit)) / np.outer(unit, unit)
-    if clusters is not None:
-        names, which = np.unique(clusters, return_inverse=True)
-        summed = np.zeros((len(names), scores.shape[1]))
-        np.add.at(summed, which, scores)
-        small = len(names) / max(len(names) - 1, 1)
-        inverse = inverse @ (small * summed.T @ summed) @ inverse
-    else:
-        inverse = inverse * dispersion
-    full = np.zeros((len(free), len(free)))
-    full[np.ix_(free, free)] = inverse
-    return tuple(tuple(float(v) for v in row) for row in full)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from predict.methods import Widths
 
 LEVEL80, LEVEL95 = 1.2816, 1.96
@@ -51,8 +49,7 @@ def interval(value: float, standard_error: float, low: float, high: float) -> In
 
     def bounds(level: float) -> tuple[float, float]:
         half = level * standard_error
-        lower, upper = np.clip([value - half, value + half], low, high)
-        return float(lower), float(upper)
+        return min(max(value - half, low), high), min(max(value + half, low), high)
 
     return Interval(*bounds(LEVEL80), *bounds(LEVEL95))
 

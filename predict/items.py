@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from evaluation.records import InputError
 from predict.audit import actual_of
-from predict.backtest import make_splits
 from predict.laws import Array
 from predict.points import RungPoint, task_points
+from predict.splits import make_splits
 from predict.task_fit import Target
 from predict.two_stage import TwoStage
 

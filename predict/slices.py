@@ -282,14 +282,18 @@ def geometric_mean(ratios: Sequence[float]) -> tuple[float, float | None, float 
     """The geometric mean with the ends of its 95% by Student's distribution; of one no ends."""
     from scipy.special import stdtrit
 
-    logs = np.log(np.asarray(ratios, dtype=float))
+    values = np.asarray(ratios, dtype=float)
+    logs = np.log(values)
     mean = float(logs.mean())
+    # Rounding may carry the mean of numbers at a float's end beyond it, but not beyond themselves.
+    with np.errstate(over="ignore"):
+        centre = float(np.exp(mean).clip(values.min(), values.max()))
     if len(logs) < 2:
-        return math.exp(mean), None, None
+        return centre, None, None
     half = float(stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs)))
     # Squared errors may be apart by any factor: an end that no number holds is none.
     ends = [math.exp(end) if abs(end) < 700 else None for end in (mean - half, mean + half)]
-    return math.exp(mean), ends[0], ends[1]
+    return centre, ends[0], ends[1]
 
 
 def _by(points: Sequence[Point], name: str, tolerance: float) -> dict[int, list[Point]]:

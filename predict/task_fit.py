@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import median
 
 import numpy as np
 
-from predict.chains import ChainFit
+from predict.chains import ChainFit, Reading, read
 from predict.fit import Fit
 from predict.intervals import Interval, Uncertainty, interval, sampling_noise
 from predict.methods import Method
@@ -27,6 +29,10 @@ LARGEST_LOSS = 1e60
 
 FARTHEST = 4.0
 """Range of the ladder, in logarithms, times which a target may lie beyond it."""
+
+
+Readings = Mapping[str, Reading]
+"""What the chains of a fit say of one target, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +92,12 @@ class TaskFit:
         """The own chain's second fit; None for a task without an accuracy."""
         return self.chains[0].step2
 
-    @property
+    @cached_property
     def signal(self) -> float:
         """How clearly the loss moves over the ladder, see `signal`."""
         return signal(self.rungs, self.step1)
 
-    @property
+    @cached_property
     def top_rung(self) -> RungPoint:
         """The costliest rung, by 6ND; of those with an accuracy, if there are any."""
         scored = [r for r in self.rungs if r.accuracy is not None]
@@ -125,24 +131,27 @@ class TaskFit:
                 lines.append(f"{self.task}, {step}: at a bound: {', '.join(law_fit.at_bound)}")
         return lines
 
-    def chain_values(self, target: Target) -> dict[str, float]:
-        """What each voting chain predicts, by its kind."""
-        values = {
-            chain.kind: chain.accuracy(target.params, target.tokens)
-            for chain in self.chains
-            if chain.kind in self.votes
-        }
+    def readings(self, target: Target) -> Readings:
+        """What each chain says of the target, by its kind."""
+        return readings([(self, target)])[0]
+
+    def chain_values(self, target: Target, said: Readings | None = None) -> dict[str, float]:
+        """What each voting chain predicts, by its kind; `said` holds readings made already."""
+        said = self.readings(target) if said is None else said
+        values = {kind: said[kind].accuracy for kind in said if kind in self.votes}
         return {kind: v for kind, v in values.items() if v is not None and math.isfinite(v)}
 
-    def predict(self, target: Target, method: Method) -> Prediction:
-        """The prediction, its intervals, and whether it can be relied on."""
-        loss = self.loss(target.params, target.tokens)
-        loss_bounds = self._loss_interval(target, method, loss)
-        values = self.chain_values(target)
+    def predict(self, target: Target, method: Method, said: Readings | None = None) -> Prediction:
+        """The prediction, its intervals, and whether it can be relied on; `said` as above."""
+        said = self.readings(target) if said is None else said
+        loss = min(said[self.chains[0].kind].feature, LARGEST_LOSS)
+        loss_bounds = self._loss_interval(target, method, loss, said)
+        values = self.chain_values(target, said)
         predicted = bounds = None
         if values:
-            predicted = float(np.median(list(values.values())))
-            error = self.uncertainty(target, values).standard_error(method.widths_of(self.votes))
+            predicted = median(values.values())
+            parts = self.uncertainty(target, values, said)
+            error = parts.standard_error(method.widths_of(self.votes))
             if math.isfinite(error):
                 bounds = interval(predicted, error, 0.0, 1.0)
         status, reason = self._status(target, loss, bounds)
@@ -163,45 +172,46 @@ class TaskFit:
             loss_upper80=loss_bounds.upper80 if loss_bounds else None,
         )
 
-    def uncertainty(self, target: Target, values: dict[str, float]) -> Uncertainty:
+    def uncertainty(
+        self, target: Target, values: dict[str, float], said: Readings | None = None
+    ) -> Uncertainty:
         """The parts of the accuracy's standard error, from what each chain predicts."""
-        predicted = float(np.median(list(values.values())))
-        variances = [
-            chain.accuracy_variance(target.params, target.tokens)
-            for chain in self.chains
-            if chain.kind in values
-        ]
+        said = self.readings(target) if said is None else said
+        predicted = median(values.values())
+        variances = [said[c.kind].accuracy_variance for c in self.chains if c.kind in values]
         determined = [v for v in variances if math.isfinite(v)]
         top = self.top_rung
         return Uncertainty(
-            parameters=math.sqrt(np.median(determined)) if determined else math.inf,
-            spread=float(np.std(list(values.values()))),
+            parameters=math.sqrt(median(determined)) if determined else math.inf,
+            spread=_deviation(list(values.values())),
             climb=abs(predicted - (top.accuracy or 0.0)),
             noise=sampling_noise(predicted, self.instances, top.accuracy_sd),
         )
 
-    def loss_uncertainty(self, target: Target) -> Uncertainty:
+    def loss_uncertainty(self, target: Target, said: Readings | None = None) -> Uncertainty:
         """The parts of the loss's standard error, in its unit."""
         top = self.top_rung
+        own = (self.readings(target) if said is None else said)[self.chains[0].kind]
         return Uncertainty(
-            parameters=math.sqrt(self.chains[0].feature_variance(target.params, target.tokens)),
+            parameters=math.sqrt(own.feature_variance),
             spread=0.0,
-            climb=abs(self.loss(target.params, target.tokens) - top.loss),
+            climb=abs(min(own.feature, LARGEST_LOSS) - top.loss),
             noise=top.loss_sd or 0.0,
         )
 
-    def _loss_interval(self, target: Target, method: Method, loss: float) -> Interval | None:
-        error = self.loss_uncertainty(target).standard_error(method.loss_widths)
+    def _loss_interval(
+        self, target: Target, method: Method, loss: float, said: Readings
+    ) -> Interval | None:
+        error = self.loss_uncertainty(target, said).standard_error(method.loss_widths)
         return interval(loss, error, 0.0, LARGEST_LOSS) if math.isfinite(error) else None
 
     def _status(self, target: Target, loss: float, bounds: Interval | None) -> tuple[str, str]:
         """Whether a prediction can be relied on, and why not."""
-        if why := self._why_not(target, bounds):
+        if why := self._why_not(target, loss, bounds):
             return "unpredictable", why
         if not self.votes:
             return "ok", ""
-        low = min((x for x in self.link_loss if x > 0), default=0.0)
-        high = max(self.link_loss, default=math.inf)
+        low, high = self._link_range
         weak = ""
         if self.signal < WEAK:
             weak = (
@@ -220,23 +230,31 @@ class TaskFit:
             return "extrapolated", "; ".join(filter(None, (where, weak)))
         return "ok", weak
 
-    def _why_not(self, target: Target, bounds: Interval | None) -> str:
+    @cached_property
+    def _link_range(self) -> tuple[float, float]:
+        """The least loss above 0 and the greatest that step 2 was fitted to."""
+        low = min((x for x in self.link_loss if x > 0), default=0.0)
+        return low, max(self.link_loss, default=math.inf)
+
+    def _why_not(self, target: Target, loss: float, bounds: Interval | None) -> str:
         if not self.step1.determined and set(self.votes) <= {"own"}:
             return f"step 1: {self.step1.doubt}"
-        if self.loss(target.params, target.tokens) >= LARGEST_LOSS:
+        if loss >= LARGEST_LOSS:
             return "step 1 gives no finite loss for the target"
         if why := self._one_design(target):
             return why
         if self.step1.points < FEWEST:
             return f"{self.step1.points} rungs; intervals are calibrated on {FEWEST} or more"
         if not self.votes:
-            if all(r.accuracy is None for r in self.rungs):
+            if not self._scored:
                 return ""
             return "no chain of the method can be fitted to it"
-        scored = sum(r.accuracy is not None for r in self.rungs)
-        if scored < FEWEST:
-            return f"{scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or more"
-        if why := self._no_climb():
+        if self._scored < FEWEST:
+            return (
+                f"{self._scored} rungs with an accuracy; intervals are calibrated on {FEWEST} or "
+                "more"
+            )
+        if why := self._no_climb:
             return why
         if self.votes == ("own",) and self.signal < WEAK:
             return (
@@ -252,26 +270,34 @@ class TaskFit:
 
     def _one_design(self, target: Target) -> str:
         """Why a ladder that varies in one direction only says nothing about the target."""
-        measures = (
-            ("params", [r.params for r in self.rungs], target.params),
-            ("tokens", [r.tokens for r in self.rungs], target.tokens),
-            (
-                "tokens a parameter",
-                [r.tokens / r.params for r in self.rungs],
-                target.tokens / target.params,
-            ),
-        )
-        for name, seen, wanted in measures:
-            if max(seen) < 1.1 * min(seen) and not 0.8 < wanted / seen[0] < 1.25:
-                return f"every rung has {seen[0]:.3g} {name} and the target {wanted:.3g}; vary it"
-            span = math.log(max(seen) / min(seen))
-            if max(seen) >= 1.1 * min(seen) and math.log(wanted / max(seen)) > FARTHEST * span:
+        asked = (target.params, target.tokens, target.tokens / target.params)
+        for (name, first, least, most), wanted in zip(self._ranges, asked, strict=True):
+            if most < 1.1 * least and not 0.8 < wanted / first < 1.25:
+                return f"every rung has {first:.3g} {name} and the target {wanted:.3g}; vary it"
+            span = math.log(most / least)
+            if most >= 1.1 * least and math.log(wanted / most) > FARTHEST * span:
                 return (
                     f"the target's {wanted:.3g} {name} lie more than {FARTHEST:g} times the "
-                    f"ladder's own range, {min(seen):.3g} to {max(seen):.3g}, beyond it"
+                    f"ladder's own range, {least:.3g} to {most:.3g}, beyond it"
                 )
         return ""
 
+    @cached_property
+    def _scored(self) -> int:
+        """How many rungs have an accuracy."""
+        return sum(r.accuracy is not None for r in self.rungs)
+
+    @cached_property
+    def _ranges(self) -> list[tuple[str, float, float, float]]:
+        """What rungs differ in: its name, the first rung's, the least and the most."""
+        measures = {
+            "params": [r.params for r in self.rungs],
+            "tokens": [r.tokens for r in self.rungs],
+            "tokens a parameter": [r.tokens / r.params for r in self.rungs],
+        }
+        return [(name, seen[0], min(seen), max(seen)) for name, seen in measures.items()]
+
+    @cached_property
     def _no_climb(self) -> str:
         """Why the accuracy does not rise clearly with scale; empty where it does."""
         scored = sorted(
@@ -300,6 +326,33 @@ class TaskFit:
             if slope[0] <= 2 * deviation:
                 return flat
         return ""
+
+
+def _deviation(values: list[float]) -> float:
+    """Standard deviation of a few values about their mean; numpy's takes ten times as long."""
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+
+
+def readings(asked: Sequence[tuple[TaskFit, Target]]) -> list[Readings]:
+    """What the chains of each fit say of the target beside it, by their kind, all in one go."""
+    chains = [(chain, target) for fitted, target in asked for chain in fitted.chains]
+    said = iter(
+        read(
+            [chain for chain, _ in chains],
+            np.array([target.params for _, target in chains], dtype=float),
+            np.array([target.tokens for _, target in chains], dtype=float),
+        )
+    )
+    return [{chain.kind: next(said) for chain in fitted.chains} for fitted, _ in asked]
+
+
+def predict_many(asked: Sequence[tuple[TaskFit, Target]], method: Method) -> list[Prediction]:
+    """The prediction of each fit for the target beside it."""
+    return [
+        fitted.predict(target, method, said)
+        for (fitted, target), said in zip(asked, readings(asked), strict=True)
+    ]
 
 
 def signal(rungs: Sequence[RungPoint], step1: Fit) -> float:

@@ -18,7 +18,14 @@ from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
 from predict.points import TaskPoints, points_by_task
 from predict.saved import load_document, save_document
 from predict.shared import pooled_tasks, shared_feature
-from predict.task_fit import LARGEST_LOSS, Prediction, Target, TaskFit, signal
+from predict.task_fit import (
+    LARGEST_LOSS,
+    Prediction,
+    Target,
+    TaskFit,
+    predict_many,
+    signal,
+)
 
 SHARED = "_shared"
 """Column that the shared feature has while it is fitted."""
@@ -232,7 +239,8 @@ class TwoStage:
     def predict_targets(self, targets: Iterable[Target]) -> list[Prediction]:
         """Every task's prediction for every target, target by target."""
         self._check_fitted()
-        return [self.predict_one(task, target) for target in targets for task in self.fits_]
+        asked = [(fitted, target) for target in targets for fitted in self.fits_.values()]
+        return predict_many(asked, self.method)
 
     def predict(self, params: float, tokens: float, name: str = "target") -> pd.DataFrame:
         """A data frame with one row a task for a model of `params` trained on `tokens`."""

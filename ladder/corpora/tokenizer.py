@@ -144,8 +144,8 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, end: str | None, name
     if number is None:
         raise InputError(f"corpus.end_token {end}: is no token of {name}")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (ENCODING, CHECKSUMS):
-        (folder / name).unlink(missing_ok=True)
+    for old in (ENCODING, CHECKSUMS):
+        (folder / old).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     write_checksums(folder)
     for path in folder.iterdir():

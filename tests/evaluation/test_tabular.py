@@ -152,7 +152,20 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
         ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS, runs={"y": (1, 2)}), "run 'x' has no"),
         ("run,params,tokens,task,loss\nx,1,2,t,1\n", ColumnMap(values=BITS, targets=("7B",)), "7B"),
         ("run,params,step\nx,1,\n", ColumnMap(), "row 1, column 'step': '' is not a count"),
-        ("run;params\nx;1,9e8\n", ColumnMap(), "'1,9e8' is not a count"),
+        ("run;params\nx;1,9e8\n", ColumnMap(), "'1,9e8' is not a count.*a decimal point"),
+        (
+            "Model Name,N,D,arc_bpb\na,1,2,3\n",
+            ColumnMap(),
+            "needs run, params, tokens, task, loss, loss_unit; there are Model Name, N, D, "
+            "arc_bpb; did you mean --map 'run=Model Name' --map params=N --map tokens=D\\?; "
+            "add --task NAME=LOSS,ACCURACY --value loss_unit=bits/byte",
+        ),
+        ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS), "add --run NAME:PARAMS:TOKENS$"),
+        (
+            "run,params,tokens,benchmark,bpb\nx,1,2,t,1\n",
+            ColumnMap(),
+            "task=benchmark --map loss=bpb",
+        ),
         ("run,run\nx,y\n", ColumnMap(), "the column 'run' twice"),
         ("run,params\nx,1,2\n", ColumnMap(), "cannot be read as CSV"),
         (
@@ -182,6 +195,11 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     binary = tmp_path / "b.csv"
     binary.write_bytes(b"\x00\xff\xfe\x80,1\n\x81")
     with pytest.raises(InputError, match="cannot be read as CSV"):
+        import_csv(binary, ColumnMap())
+    with pytest.raises(InputError, match=r"sheet.xlsx: is a spreadsheet; save its sheet as CSV"):
+        import_csv(written(tmp_path, "PK", "sheet.xlsx"), ColumnMap())
+    binary.write_text(LONG, encoding="utf-16")
+    with pytest.raises(InputError, match="it is not UTF-8"):
         import_csv(binary, ColumnMap())
     written(tmp_path, CHART, "one.csv")
     written(tmp_path, LONG, "two.csv")
@@ -260,10 +278,11 @@ def test_a_column_that_is_missing_is_asked_for_among_those_that_the_file_has(
 ) -> None:
     path = written(tmp_path, LONG)
     columns = {ours: theirs for ours, theirs in MAPPED.items() if ours != "loss"}
-    with pytest.raises(InputError, match=r"column loss; it has name, N, .*--map loss=bpb") as said:
+    asked = r"needs loss; there are name, N, .*--map loss=bpb"
+    with pytest.raises(InputError, match=asked) as said:
         import_csv(path, ColumnMap(columns=columns, values=BITS))
     assert "loss_unit" not in str(said.value)
-    with pytest.raises(InputError, match="--map loss_unit=bits/byte"):
+    with pytest.raises(InputError, match="--value loss_unit=bits/byte"):
         import_csv(path, ColumnMap(columns=MAPPED))
     # As it says.
     table = import_csv(path, ColumnMap(columns=MAPPED | BITS, percent=True))

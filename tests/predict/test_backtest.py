@@ -11,16 +11,10 @@ from conftest import synthetic
 
 from evaluation.records import read_observations, validate
 from predict import InputError
-from predict.backtest import (
-    STEP_UP,
-    Backtest,
-    backtest,
-    compare,
-    interval_score,
-    make_splits,
-    winkler,
-)
+from predict.backtest import Backtest, backtest
+from predict.backtest_scores import compare, interval_score, winkler
 from predict.points import RungPoint
+from predict.splits import STEP_UP, make_splits
 
 PAPER = [
     *(f"{t}_test_rc_5shot" for t in ("mmlu", "arc_challenge", "arc_easy", "openbookqa")),

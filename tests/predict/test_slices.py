@@ -84,6 +84,9 @@ def test_a_mean_ratio_is_geometric_with_student_s_interval() -> None:
     )
     assert geometric_mean([7.0]) == (pytest.approx(7.0), None, None)
     assert geometric_mean([1e-300, 1e300])[1:] == (None, None)
+    largest = np.finfo(float).max
+    assert geometric_mean([largest] * 3)[0] == largest
+    assert geometric_mean([5e-324] * 3)[0] == 5e-324
 
 
 @pytest.mark.parametrize("kind", ["power", "exponential"])
