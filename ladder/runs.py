@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +43,9 @@ STATES = ("running", "failed", "finished")
 
 LOCK = ".lock"
 """File of a rung that whoever trains it holds, and of a runs folder that a command holds."""
+
+MOST = 1e30
+"""Above any step, loss and speed that is no mistake."""
 
 TABLES_WAIT = 3600.0
 """Seconds to wait while another command writes a runs folder's tables, which takes seconds of most
@@ -220,7 +222,10 @@ class RungFolder:
             )
         except (ValueError, TypeError, KeyError, OverflowError):
             return None
-        return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
+        speed = progress.tokens_per_second
+        numbers = (progress.step, progress.steps, abs(progress.loss), speed)
+        can_be = all(0 <= number < MOST for number in numbers) and not 0 < speed < 1 / MOST
+        return progress if can_be else None
 
 
 class RunsFolder:

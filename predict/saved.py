@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
-from evaluation.files import load_json
-from evaluation.records import InputError, write_text
+from evaluation.records import InputError, load_json, write_text
 from predict.laws import get_law
 from predict.task_fit import TaskFit
 
 FORMAT_VERSION = 2
 """Version of the JSON that a fitted predictor is saved as."""
+
+LARGEST_COUNT = 2**53
+"""Instances that no task has."""
 
 
 def save_document(path: Path | str, settings: dict[str, Any], fits: dict[str, TaskFit]) -> None:
@@ -63,10 +65,18 @@ def _check(fitted: TaskFit) -> None:
             raise ValueError(f"{fitted.task}, {step}: not the numbers of the law {law.name}")
     if not fitted.chains or set(fitted.votes) - {chain.kind for chain in fitted.chains}:
         raise ValueError(f"{fitted.task}: votes of chains that it has not")
+    if fitted.instances is not None and not 1 <= fitted.instances < LARGEST_COUNT:
+        raise ValueError(f"{fitted.task}: {fitted.instances} instances")
+    if fitted.chance is not None and not 0 <= fitted.chance <= 1:
+        raise ValueError(f"{fitted.task}: a chance of {fitted.chance}")
     for rung in fitted.rungs:
         sizes = (rung.params, rung.tokens, rung.loss)
         shares = [x for x in (rung.accuracy, rung.accuracy_sd) if x is not None]
-        if not all(0 < x < math.inf for x in sizes) or not all(0 <= x <= 1 for x in shares):
+        if (
+            not all(0 < x < math.inf for x in sizes)
+            or not all(0 <= x <= 1 for x in shares)
+            or not 0 <= (rung.loss_sd or 0) < math.inf
+        ):
             raise ValueError(f"{fitted.task}: run {rung.run} has a number that none can have")
 
 

@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evaluation.files import load_json
-from evaluation.records import InputError, write_text
+from evaluation.records import InputError, load_json, write_text
 from predict.audit import Audit, actual_of, audit_row
 from predict.task_fit import Prediction, Target
 from predict.two_stage import TwoStage

@@ -128,12 +128,15 @@ def _read_run(folder: Path) -> None:
     from ladder.report_provenance import origin_of_runs, provenance
     from ladder.runs import RunsFolder
     from ladder.slurm import _read_jobs
+    from ladder.tables import duration
     from ladder.tracker import _lines
 
     runs = RunsFolder(folder)
     plan = make_plan(_config(folder))
     for status in runs.statuses(plan):
-        as_json([status.loss, status.seconds_left, status.error])
+        assert status.loss is None or abs(status.loss) < 1e30
+        assert len(duration(status.seconds_left)) < 100
+        as_json([status.tokens_per_second, status.error])
     origin = origin_of_runs("a", folder / "config.yaml", {"a-1xC": folder / "a-1xC"})
     seconds = origin.runs[0].seconds
     assert seconds is None or 0 <= seconds < float("inf")

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from conftest import synthetic
+from fuzz_foreign import source_of
 
-from evaluation import bounds
+from evaluation import bounds, olmes
 from evaluation.checksums import CHECKSUMS, damage, write_checksums
 from evaluation.choices import ChoiceScores, item_scores, write_choices
 from evaluation.files import InputError, write_json
 from evaluation.models import load_model
+from evaluation.panics import panics_as_errors
 from evaluation.prompts import read_prompted
 from evaluation.records import read_observations, write_observations
+from ladder import cluster, tables
+from ladder.config import load_config
+from ladder.corpora import tokenise, tokenizer, workers
 from ladder.corpora.disk import locked
 from ladder.corpora.documents import find
 from ladder.item_margins import read_margins
 from ladder.locks import hold, read_holder
+from ladder.plan import make_plan
 from ladder.report_provenance import origin_of_runs, provenance
 from ladder.runs import RungFolder
 from ladder.tracker import _lines
@@ -144,6 +152,22 @@ def test_what_training_said_is_read_within_bounds(
     assert folder._read_progress() is None
 
 
+@pytest.mark.parametrize("number", ["1e308", "-1", "NaN", "1e-320", "1" + "0" * 400, "true", "[]"])
+@pytest.mark.parametrize("key", ["step", "steps", "loss", "tokens_per_second"])
+def test_progress_of_a_foreign_folder_is_shown_or_left_out(
+    key: str, number: str, tiny_config: Path, tmp_path: Path
+) -> None:
+    (rung, *_) = make_plan(load_config(str(tiny_config))).runs
+    folder = RungFolder(tmp_path)
+    folder.write_manifest(rung, "running")
+    said = {"step": "1", "steps": "9", "loss": "2.5", "tokens_per_second": "1e3", "updated": "0"}
+    pairs = ", ".join(f'"{k}": {v}' for k, v in {**said, key: number}.items())
+    folder.progress.write_text(f"{{{pairs}}}")
+    status = folder.status(rung)
+    shown = f"{status.loss} {status.step} {tables.duration(status.seconds_left)}"
+    assert len(shown) < 100
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
@@ -190,6 +214,27 @@ def test_a_models_config_fetches_no_kernel_of_the_hub(
     assert asked == []
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("head_dim", 2**20),
+        ("hidden_size", 2**20),
+        ("intermediate_size", 2**20),
+        ("vocab_size", 2**22),
+        ("num_hidden_layers", 2**20),
+    ],
+)
+def test_a_models_config_asks_for_no_more_than_its_weights_hold(
+    key: str, value: int, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    with pytest.raises(InputError, match=rf"asks for .* numbers, and its|has a {key} of"):
+        load_model(str(folder))
+
+
 @pytest.mark.parametrize("place", ["../else.safetensors", "/else.safetensors", 3])
 def test_an_index_of_weights_names_files_beside_it(
     place: object, model: Path, tmp_path: Path
@@ -216,3 +261,86 @@ def test_a_large_table_is_verified_a_piece_at_a_time(
         file.write(b"\xff\x00\xfe")
     with pytest.raises(InputError, match="is damaged, not what was written"):
         read_observations(tmp_path / "o.parquet")
+
+
+SPY = "open('pwned', 'a').write(__name__)\nraise SystemExit(f'took {__name__} of the folder')\n"
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with modules in it that a process must not take for its own."""
+    (tmp_path / "multiprocessing").mkdir()
+    (tmp_path / "multiprocessing" / "__init__.py").write_text(SPY)
+    for name in ("numpy", "pyarrow", "tokenizers", "torch", "yaml", "json", "ladder", "pip"):
+        (tmp_path / f"{name}.py").write_text(SPY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_worker_that_trains_takes_no_module_of_the_working_folder(theirs: Path) -> None:
+    with cluster._inherited(1):
+        process = multiprocessing.get_context("spawn").Process(target=os.getpid)
+        process.start()
+        process.join()
+    assert not (theirs / "pwned").exists()
+    assert process.exitcode == 0
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_a_worker_that_tokenises_takes_no_module_of_the_working_folder(theirs: Path) -> None:
+    source = source_of(files=["d.jsonl"])
+    job = tokenise.Job(
+        source=source, tokenizer=theirs, folder=theirs, held_out=0.0, shard_tokens=100
+    )
+    process = workers._start(job, 1)
+    # Without a unit to read it ends as soon as it has been told of its job.
+    said, _ = process.communicate()
+    assert not (theirs / "pwned").exists()
+    assert process.returncode == 0, said
+
+
+def test_pip_that_fetches_is_no_module_of_the_working_folder(
+    theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Out of everyone's reach, so that pip says so at once.
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    with pytest.raises(InputError, match="pip could not download it"):
+        olmes._download(theirs)
+    assert not (theirs / "pwned").exists()
+
+
+def test_a_tokenizer_that_makes_its_library_panic_is_one_line(
+    model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    document = json.loads((folder / "tokenizer.json").read_text())
+    document["model"] |= {
+        "continuing_subword_prefix": "long",
+        "vocab": {"a": 0, "b": 1, "ab": 2},
+        "merges": [["a", "b"]],
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    for load in (load_model, tokenizer.load):
+        with pytest.raises(InputError, match=r"cannot be loaded .*\(panic: "):
+            load(str(folder))
+    assert "panicked" not in capfd.readouterr().err
+
+
+def test_what_else_is_said_while_a_library_may_panic_is_seen(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with panics_as_errors():
+        print("by Python", file=sys.stderr)
+        os.write(2, b"by others\n")
+
+    def fail() -> None:
+        with panics_as_errors():
+            os.write(2, b"before an error\n")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    said = capfd.readouterr().err
+    assert set(said.split("\n")) == {"by Python", "by others", "before an error", ""}

@@ -22,6 +22,7 @@ NO_TORCH = (
     "evaluation.margins",
     "evaluation.metrics",
     "evaluation.olmes",
+    "evaluation.panics",
     "evaluation.plain",
     "evaluation.prompts",
     "evaluation.records",

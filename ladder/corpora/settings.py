@@ -121,7 +121,8 @@ class Source(Section):
     field: str = Field("text", min_length=1)
     """Key or column that holds a document's text, in files and datasets."""
     separator: str | None = Field(None, min_length=1)
-    """What stands between two documents of a .txt file; a file is a document if left out."""
+    """What stands between two documents of a .txt file; a file is a document if left out, of at
+    most 2^28 (268 million) characters."""
     dataset: Dataset | None = None
     """A dataset of Hugging Face."""
     tokens: Patterns = ()

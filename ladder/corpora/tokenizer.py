@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from evaluation.checksums import CHECKSUMS, damage, has_checksums, write_checksums
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
 from evaluation.hub import check_cached, is_out_of_reach
+from evaluation.panics import panics_as_errors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -112,9 +113,10 @@ def load(name: str) -> PreTrainedTokenizerFast:
     client.setLevel(logging.CRITICAL)
     try:
         check_cached(name)
-        found = AutoTokenizer.from_pretrained(
-            name, local_files_only=is_out_of_reach(name), trust_remote_code=False
-        )
+        with panics_as_errors():
+            found = AutoTokenizer.from_pretrained(
+                name, local_files_only=is_out_of_reach(name), trust_remote_code=False
+            )
         check_cached(name)
     except InputError:
         raise
@@ -178,7 +180,8 @@ def plain_encoder(folder: Path) -> Tokenizer:
 
     _check(folder)
     try:
-        raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        with panics_as_errors():
+            raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
     except Exception:
         raise _damaged(folder / "tokenizer.json") from None
     raw.encode_special_tokens = True

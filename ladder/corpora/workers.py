@@ -74,7 +74,8 @@ def _start(job: Job, threads: int) -> subprocess.Popen[str]:
         "OMP_NUM_THREADS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "ladder.corpora.workers"],
+        # -P: a module that lies in the working folder must not stand in for ours.
+        [sys.executable, "-P", "-m", "ladder.corpora.workers"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -52,3 +52,41 @@ def test_what_is_no_record_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError, match="remove it"):
         read_choices(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "problem"),
+    [
+        ("choice", [1, 2, 3, 4, 5], "item b: needs one gold, its choices in order"),
+        ("choice", [0, 2, 0, 1, 2], "item b: needs one gold, its choices in order"),
+        ("choice", [0, 1, 0, 1, None], "item a: needs one gold, its choices in order"),
+        ("item", ["b", "c", "a", "a", "a"], "item b: needs"),
+        ("item", [None, None, "a", "a", "a"], "item None: needs"),
+        ("bytes", [2, 0, 1, 1, 1], "item b: needs .* lengths"),
+        ("characters", [2, 2, 1, None, 1], "item a: needs .* lengths"),
+        ("tokens", [1, 2, 1, 1, -1], "item a: needs .* lengths"),
+        ("unconditional", [-1.0, float("inf"), -1.0, -1.0, -1.0], "item b: needs .* finite"),
+    ],
+)
+def test_rows_that_are_no_items_are_refused(
+    column: str, values: list[object], problem: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.parquet"
+    write_choices(SCORES, path)
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values)), path)
+    with pytest.raises(InputError, match=problem):
+        read_choices(path)
+
+
+def test_a_record_without_rows_or_with_two_kinds_of_items_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    write_choices(SCORES, path)
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, 0), path)
+    with pytest.raises(InputError, match="item None: needs one gold"):
+        read_choices(path)
+    pq.write_table(table.slice(0, 3), path)
+    with pytest.raises(InputError, match="items of one choice and of several"):
+        read_choices(path)
