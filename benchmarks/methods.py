@@ -34,10 +34,10 @@ LADDERS = {
     "24 rungs": (("190M-*", "370M-*", "760M-*", "1B-*"), ("3B-*",)),
     "30 rungs": (("*xC*",), ()),
 }
-SIX = ("default", "published", "own", "shared", "direct")
+EVERYWHERE = ("default", "published", "own", "shared", "direct")
 """Methods that six rungs are enough for: every split scores them."""
 
-COMPARED = (*SIX, "single_step")
+COMPARED = (*EVERYWHERE, "single_step")
 """The last one needs seven rungs, and is compared with the default where it can be."""
 
 Results = dict[str, dict[str, Backtest]]
@@ -49,7 +49,7 @@ def main(folder: Path) -> None:
     table = import_olmo_ladder(folder).observations
     results = {
         name: {
-            **dict.fromkeys(SIX, backtest(table, SIX, rungs, score, PAPER)),
+            **dict.fromkeys(EVERYWHERE, backtest(table, EVERYWHERE, rungs, score, PAPER)),
             "single_step": backtest(table, ("default", "single_step"), rungs, score, PAPER),
         }
         for name, (rungs, score) in LADDERS.items()
