@@ -29,7 +29,7 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
-from train_speed import BATCHES, CLOSE, NO_CHECKPOINTS, WARM_UP, Case, Clock, ours, trainer
+from train_sides import BATCHES, CLOSE, NO_CHECKPOINTS, WARM_UP, Case, Clock, ours, trainer
 
 from evaluation.files import write_json
 from ladder.config import load_config

@@ -6,14 +6,14 @@ What a reader takes of memory and time follows from what is said here, not from 
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
-from evaluation.files import InputError
+from evaluation.checksums import footer_of
+from evaluation.files import InputError, check_size
 
 LONGEST_LINE = 2**26
 """Bytes of a line of JSONL or CSV."""
@@ -35,6 +35,9 @@ LONGEST_NUMBER = 400
 
 MOST_COLUMNS = 10_000
 """Columns of a table."""
+
+LARGEST_FOOTER = 2**26
+"""Bytes of a Parquet file's footer, which readers hold whole, several times over."""
 
 MOST_CELLS = 2 * 10**8
 """Rows times columns of a Parquet file, which a few bytes can claim: 10^7 rows of twenty."""
@@ -98,6 +101,13 @@ def check_parquet_size(path: Path) -> None:
     """Raise InputError for a Parquet file of too many columns or cells, by what it claims."""
     from pyarrow import parquet
 
+    with path.open("rb") as file:
+        footer = footer_of(file)
+    if footer.size > LARGEST_FOOTER:
+        raise InputError(
+            f"{path}: says its footer has {footer.size:,} bytes, more than {LARGEST_FOOTER:,}; "
+            "write it in fewer row groups, or is it damaged?"
+        )
     claimed = parquet.read_metadata(path)
     check_columns(claimed.num_columns, str(path))
     if claimed.num_rows < 0 or claimed.num_rows * max(1, claimed.num_columns) > MOST_CELLS:
@@ -117,20 +127,6 @@ def read_array(path: Path) -> Any:
         raise
     except Exception as error:  # numpy reads the header as Python's literals
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-
-
-def parse_json(text: str | bytes) -> Any:
-    """A JSON document; ValueError for what is none, is nested too deep or has endless digits."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("nested too deep") from None
-
-
-def check_size(path: Path, most: int) -> None:
-    """Raise InputError for a file that is too large to be what it should be."""
-    if (size := path.stat().st_size) > most:
-        raise InputError(f"{path}: has {size:,} bytes, more than {most:,}; is it the right file?")
 
 
 def read_yaml(path: Path) -> Any:

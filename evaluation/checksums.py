@@ -8,12 +8,13 @@ has none, from an older ladder or another tool, is read as it is.
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
 
-from evaluation.files import InputError, read_json, whole_digest, write_json
+from evaluation.files import InputError, is_file_name, read_json, whole_digest, write_json
 
 CHECKSUMS = "checksums.json"
 """In a folder that is written once: size and SHA-256 of every other file in it, by path."""
@@ -23,6 +24,9 @@ PARQUET_MARK = b"task-ladder sha256\n"
 """Stands before a Parquet file's own digest, which lies between its data and its footer: readers
 find the footer from the file's end and data by their distance from its beginning, so that none
 looks there, and any tool that writes the table anew leaves it out."""
+
+PIECE = 2**20
+"""Bytes that are hashed at once."""
 
 TEXT_MARK = "# sha256 of the lines above: "
 """Begins the last line of a YAML file that holds its own digest."""
@@ -58,7 +62,7 @@ def write_checksums(folder: Path, known: Mapping[str, Any] | None = None) -> Non
 
 def has_checksums(folder: Path) -> bool:
     """Whether a folder was written with checksums."""
-    return (folder / CHECKSUMS).is_file()
+    return os.path.isfile(folder / CHECKSUMS)
 
 
 def damage(
@@ -72,6 +76,8 @@ def damage(
         told = read_json(folder / CHECKSUMS)["files"]
         if not told or not isinstance(told, dict):
             return f"{CHECKSUMS} is not what was written"
+        if foreign := [name for name in told if not _is_below(name)]:
+            return f"{CHECKSUMS} names {foreign[0]!r}, no file of the folder"
         names = sorted(filter(wanted, told))[share]
         for name in names:
             path, size = folder / name, told[name]["bytes"]
@@ -88,6 +94,13 @@ def damage(
     return ""
 
 
+def _is_below(name: str) -> bool:
+    """Whether a path, of whoever's list it is, stays in its folder."""
+    parts = PurePosixPath(name).parts
+    # Files that begin with a dot lie in a model's folder, too.
+    return bool(parts) and all(is_file_name(part.removeprefix(".")) for part in parts)
+
+
 def tell_unverified(what: str, kind: str) -> None:
     """Say once a process, on standard error, that files of a kind are read without checksums."""
     if kind not in _told:
@@ -95,14 +108,37 @@ def tell_unverified(what: str, kind: str) -> None:
         print(f"{what}: written without checksums; {kind} are read unverified", file=sys.stderr)
 
 
+class Footer(NamedTuple):
+    """The end of a Parquet file, which describes all before it."""
+
+    begin: int
+    """Bytes before it; 0 where there is none."""
+    size: int
+    """Bytes that it says it has."""
+
+
+def footer_of(file: IO[bytes]) -> Footer:
+    """Where a Parquet file's footer begins, by the length that its last bytes tell."""
+    end = file.seek(0, os.SEEK_END)
+    if end < 12:
+        return Footer(0, 0)
+    file.seek(end - 8)
+    tail = file.read(8)
+    if tail[4:] != PARQUET_MAGIC:
+        return Footer(0, 0)
+    size = int.from_bytes(tail[:4], "little")
+    return Footer(max(0, end - 8 - size), size)
+
+
 def seal_parquet(path: Path) -> None:
     """Put into a Parquet file the digest of all its other bytes."""
-    content = path.read_bytes()
-    at = _footer(content)
-    digest = hashlib.sha256(content).digest()
     with path.open("r+b") as file:
+        at = footer_of(file).begin
+        digest = _digest(file, at, at)
         file.seek(at)
-        file.write(PARQUET_MARK + digest + content[at:])
+        footer = file.read()
+        file.seek(at)
+        file.write(PARQUET_MARK + digest + footer)
 
 
 def check_parquet(path: Path) -> None:
@@ -110,23 +146,30 @@ def check_parquet(path: Path) -> None:
 
     One without a digest passes. What is no Parquet at all is left to its reader.
     """
-    content = path.read_bytes()
-    at = _footer(content)
-    size = len(PARQUET_MARK) + hashlib.sha256().digest_size
-    begin = at - size
-    if begin < 0 or content[begin : begin + len(PARQUET_MARK)] != PARQUET_MARK:
-        return
-    total = hashlib.sha256(memoryview(content)[:begin])
-    total.update(memoryview(content)[at:])
-    if total.digest() != content[begin + len(PARQUET_MARK) : at]:
-        raise InputError(f"{path}: is damaged, not what was written")
+    with path.open("rb") as file:
+        at = footer_of(file).begin
+        begin = at - len(PARQUET_MARK) - hashlib.sha256().digest_size
+        if begin < 0:
+            return
+        file.seek(begin)
+        if file.read(len(PARQUET_MARK)) != PARQUET_MARK:
+            return
+        told = file.read(hashlib.sha256().digest_size)
+        if _digest(file, begin, at) != told:
+            raise InputError(f"{path}: is damaged, not what was written")
 
 
-def _footer(content: bytes) -> int:
-    """Where the footer of a Parquet file begins; 0 where there is none."""
-    if len(content) < 12 or content[-4:] != PARQUET_MAGIC:
-        return 0
-    return max(0, len(content) - 8 - int.from_bytes(content[-8:-4], "little"))
+def _digest(file: IO[bytes], end: int, begin: int) -> bytes:
+    """SHA-256 of a file's bytes up to `end` and from `begin` on, a piece at a time."""
+    total, left = hashlib.sha256(), end
+    file.seek(0)
+    while left and (piece := file.read(min(left, PIECE))):
+        total.update(piece)
+        left -= len(piece)
+    file.seek(begin)
+    while piece := file.read(PIECE):
+        total.update(piece)
+    return total.digest()
 
 
 def sealed_text(text: str) -> str:

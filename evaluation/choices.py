@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.bounds import check_parquet_size, parse_json
+from evaluation.bounds import check_parquet_size
 from evaluation.checksums import check_parquet, seal_parquet
-from evaluation.files import InputError, atomic_write
+from evaluation.files import InputError, atomic_write, parse_json
 from evaluation.tasks import Task
 
 SCHEMA = pa.schema(

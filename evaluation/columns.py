@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -67,17 +68,17 @@ def hints(
     known: Iterable[str] = (),
     words: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
-    """How to name what a table calls otherwise, as options of a command.
+    """How to name what a table calls otherwise, as options of a command that a shell takes.
 
     Columns of `known` names are what they say, and nothing else; `words` are those that a column
-    may hold, of which one may stand for all rows.
+    may hold, of which one may stand for all rows. An accuracy is told though none is required.
     """
     left = [str(name) for name in found if str(name) not in set(known)]
     pairs = []
-    for name in missing:
+    for name in missing if "accuracy" in found or not missing else (*missing, "accuracy"):
         if close := nearest(name, left, 1):
             left.remove(close[0])
-            pairs.append(f"--map {name}={close[0]}")
+            pairs.append(f"--map {shlex.quote(f'{name}={close[0]}')}")
     pairs += [f"--map {name}={said[0]}" for name, said in (words or {}).items() if name in missing]
     if "task" in missing and not any(pair.startswith("--map task=") for pair in pairs):
         return (
@@ -87,6 +88,31 @@ def hints(
     if pairs:
         return f"did you mean {' '.join(pairs)}?"
     return "name yours with --map OURS=THEIRS, or let `ladder import csv` make a table"
+
+
+def import_hints(missing: Sequence[str], found: Sequence[str]) -> str:
+    """How to say what an import lacks, as options of `ladder import csv` and `wandb`.
+
+    `found` are the columns that nothing has asked for yet.
+    """
+    left = [str(name) for name in found]
+    maps, others = [], []
+    for name in missing:
+        if "task" in missing and not nearest("task", found, 1) and name in ("task", "loss"):
+            others.append("--task NAME=LOSS,ACCURACY")
+        elif close := nearest(name, left, 1):
+            left.remove(close[0])
+            maps.append(f"--map {shlex.quote(f'{name}={close[0]}')}")
+        elif name in ("params", "tokens"):
+            others.append("--run NAME:PARAMS:TOKENS")
+        elif name == "loss_unit":
+            others.append("--value loss_unit=bits/byte")
+    said = [f"did you mean {' '.join(maps)}?"] if maps else []
+    if "run" in missing and not maps:
+        said.append("name yours with --map OURS=THEIRS")
+    if others:
+        said.append(f"add {' '.join(dict.fromkeys(others))}")
+    return "; ".join(said) or "name yours with --map OURS=THEIRS"
 
 
 def with_known_names(

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ CHECKSUM, SHA256 = "checksum", "sha256:"
 """Key of a sealed document's digest, and how that begins."""
 
 LEFT_SECONDS = 86400.0
-"""Age after which a temporary file of another machine, whose processes are not seen, is a killed
-one's."""
+"""Age after which a temporary file of another machine or container, or from before this one was
+started anew, whose processes are not seen, is a killed one's."""
 
 SAMPLE, PLACES = 2**16, 64
 """Bytes of a sample of a big file, and how many samples are spread over it."""
@@ -102,7 +103,7 @@ def atomic_write(path: Path | str, write: Callable[[Path], None]) -> None:
 
 def temporary_of(path: Path) -> Path:
     """What this process calls a file until it is whole."""
-    return path.with_name(f".{path.name}.{os.getpid()}-{_machine()}.tmp")
+    return path.with_name(f".{path.name}.{os.getpid()}-{_seen()}.tmp")
 
 
 def sweep(folder: Path) -> None:
@@ -112,7 +113,7 @@ def sweep(folder: Path) -> None:
         if found is None:
             continue
         with suppress(OSError):
-            if found[2] == _machine():
+            if found[2] == _seen():
                 is_left = not is_alive(int(found[1]))
             else:
                 is_left = time.time() - left.stat().st_mtime > LEFT_SECONDS
@@ -131,9 +132,22 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def _machine() -> str:
-    """The machine, in eight letters for a file's name."""
-    return f"{zlib.crc32(platform.node().encode()):08x}"
+@cache
+def processes_of() -> str:
+    """Among which processes the number of this one means it: the machine, its boot, the container.
+
+    Containers may have one name and one kernel, and yet each its own process 7.
+    """
+    parts = [platform.node()]
+    with suppress(OSError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        parts += [boot, os.readlink("/proc/self/ns/pid")]
+    return " ".join(parts)
+
+
+def _seen() -> str:
+    """The same in eight letters, for a file's name."""
+    return f"{zlib.crc32(processes_of().encode()):08x}"
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -158,6 +172,29 @@ def write_json(path: Path | str, document: Any, sealed: bool = False, atomic: bo
         _dump(Path(path), text)
 
 
+def check_size(path: Path, most: int) -> None:
+    """Raise InputError for a file that is too large to be what it should be."""
+    if (size := path.stat().st_size) > most:
+        raise InputError(f"{path}: has {size:,} bytes, more than {most:,}; is it the right file?")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A JSON document; ValueError for what is none, is nested too deep or has endless digits."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def load_json(path: Path) -> Any:
+    """The JSON document in a file, for who tells errors in words of its own.
+
+    Raises OSError or ValueError where it cannot be read, InputError where it is too large.
+    """
+    check_size(path, LARGEST_JSON)
+    return parse_json(path.read_text(encoding="utf-8"))
+
+
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; raises InputError where it is missing or no JSON.
 
@@ -165,16 +202,14 @@ def read_json(path: Path | str) -> Any:
     """
     path = Path(path)
     try:
-        if (size := path.stat().st_size) > LARGEST_JSON:
-            raise InputError(f"{path}: has {size:,} bytes, too many for what it should hold")
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = load_json(path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not readable as JSON ({error})") from error
     sealed = isinstance(document, dict) and str(document.get(CHECKSUM, "")).startswith(SHA256)
     if sealed and document.pop(CHECKSUM) != _json_digest(document):

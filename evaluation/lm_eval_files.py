@@ -11,9 +11,9 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
-from evaluation.bounds import check_size, lines_of
+from evaluation.bounds import lines_of
 from evaluation.choices import ItemScores, item_scores
-from evaluation.files import LARGEST_JSON, InputError
+from evaluation.files import LARGEST_JSON, InputError, check_size
 from evaluation.records import LARGEST_COUNT
 
 Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]

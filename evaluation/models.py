@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,12 +14,12 @@ import torch
 
 from evaluation.checksums import damage, has_checksums
 from evaluation.encoding import EncodedTask, Encoder, Ids, encode_task
-from evaluation.files import InputError
+from evaluation.files import InputError, is_file_name, read_json
 from evaluation.hub import check_cached, is_out_of_reach
 from evaluation.tasks import Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 """Types of weights by name."""
@@ -72,17 +73,17 @@ def load_model(
     """Load a model and its tokenizer from a folder or the hub.
 
     `dtype` is float32, bfloat16 or float16. Weights are read as data, and code that comes with a
-    model runs only if `trust_remote_code` says so. Raises InputError where either cannot be
-    loaded.
+    model, or that its config asks the hub for, runs only if `trust_remote_code` says so. Raises
+    InputError where either cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
     if dtype not in DTYPES:
         raise InputError(f"--dtype {dtype}: there are {', '.join(DTYPES)}")
-    if Path(name).exists() and not (Path(name) / "config.json").is_file():
+    if os.path.exists(name) and not (Path(name) / "config.json").is_file():
         raise InputError(f"{name}: holds no config.json; give the folder of a Hugging Face model")
-    if not Path(name).exists() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+    if not os.path.exists(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise InputError(f"{name}: no such folder")
     if has_checksums(Path(name)) and (problem := damage(Path(name), lambda file: "/" not in file)):
         raise InputError(
@@ -95,6 +96,11 @@ def load_model(
         "local_files_only": is_out_of_reach(name),
     }
     try:
+        # What is in the cache before it is read, and what was fetched before it is used.
+        check_cached(name)
+        if not trust_remote_code:
+            _check_config(AutoConfig.from_pretrained(name, **options), name)
+        _check_index(Path(name))
         tokenizer = AutoTokenizer.from_pretrained(name, **options)
         model, said = AutoModelForCausalLM.from_pretrained(
             name, dtype=DTYPES[dtype], output_loading_info=True, **options
@@ -121,6 +127,30 @@ def load_model(
     if not is_causal(model):
         raise InputError(f"{name}: is no causal language model; what follows changes what it says")
     return LoadedModel(model, tokenizer)
+
+
+def _check_config(config: PreTrainedConfig, name: str) -> None:
+    """Raise InputError for attention by a kernel of the hub, which would be fetched and run."""
+    waiting = [config]
+    while waiting:
+        one = waiting.pop()
+        waiting += filter(None, (getattr(one, part, None) for part in one.sub_configs))
+        # Of several parts it may be a mapping.
+        if "/" in str(asked := one._attn_implementation):
+            raise InputError(
+                f"{name}: its config.json asks for the hub's code {asked!r}; take "
+                "attn_implementation out of it, or add --trust-remote-code, which runs it"
+            )
+
+
+def _check_index(folder: Path) -> None:
+    """Raise InputError for an index of weights in a folder that names a file elsewhere."""
+    for path in sorted(folder.glob("*.index.json")):
+        document = read_json(path)
+        named = document.get("weight_map") if isinstance(document, dict) else None
+        for file in named.values() if isinstance(named, dict) else ():
+            if not is_file_name(file):
+                raise InputError(f"{path}: names {file!r}, no file beside it; is it this model's?")
 
 
 def check_kernels(model: PreTrainedModel, option: str) -> None:

@@ -52,7 +52,7 @@ def read_prompted(path: Path) -> Task:
     """Read the task NAME from NAME.yaml; raises InputError naming file, row or key."""
     prompt = _read_prompt(path)
     for key, name in (("data", prompt.data), ("examples", prompt.examples)):
-        if name is not None and (Path(name).is_absolute() or ".." in Path(name).parts):
+        if name is not None and not _is_below(name):
             raise InputError(f"{path}: {key}: {name!r} must be a file beside it, or below")
     rows = _read_rows(path.parent / prompt.data)
     head = prompt.preamble
@@ -76,6 +76,12 @@ def read_prompted(path: Path) -> Task:
     if prompt.metric == "acc_pmi" and not prompt.unconditional:
         raise InputError(f"{path}: acc_pmi needs unconditional, such as 'Answer:'")
     return checked_task(task, str(path))
+
+
+def _is_below(name: str) -> bool:
+    """Whether a path stays in its folder, and is one of a file's at all."""
+    path = Path(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts
 
 
 def _read_prompt(path: Path) -> Prompt:

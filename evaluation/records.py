@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,10 @@ __all__ = [
     "COLUMNS",
     "KEY",
     "SCHEMA_VERSION",
+    "BadCellError",
     "InputError",
+    "check_required",
+    "place",
     "read_observations",
     "validate",
     "write_observations",
@@ -37,6 +40,24 @@ KEY = ("run", "step", "task")
 
 LOSS_UNITS = ("bits/byte", "nats/token")
 ROLES = ("ladder", "target", "extra")
+
+
+class BadCellError(InputError):
+    """A cell that breaks the schema, for whoever knows the table it came from by other names."""
+
+    def __init__(self, source: str, row: int, columns: tuple[str, ...], problem: str) -> None:
+        super().__init__(f"{source}: {place(row, *columns)}: {problem}")
+        self.row = row
+        """Counted from 0."""
+        self.columns = columns
+        self.problem = problem
+
+
+def place(row: int, *columns: str) -> str:
+    """A cell's row, counted from 1, and its column; or the columns of one row."""
+    if len(columns) == 1:
+        return f"row {row + 1}, column {columns[0]!r}"
+    return f"row {row + 1}, columns {', '.join(columns)}"
 
 
 @dataclass(frozen=True)
@@ -126,20 +147,34 @@ def read_observations(path: Path | str) -> DataFrame:
 
 def read_frame(path: Path) -> DataFrame:
     """A table's cells as they lie in the file; InputError if it is none."""
-    if path.suffix not in (".parquet", ".csv"):
+    check_no_spreadsheet(path)
+    ending = path.suffix.lower()
+    if ending not in (".parquet", ".csv", ".tsv"):
         raise InputError(f"{path}: observations are a .parquet or a .csv file")
     if not path.is_file():
         raise InputError(f"{path}: no such file; `ladder import` makes one")
     try:
-        if path.suffix == ".parquet":
+        if ending == ".parquet":
             check_parquet(path)
-        frame = _read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+        frame = _read_parquet(path) if ending == ".parquet" else _read_csv(path)
     except InputError:
         raise
     except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as {path.suffix[1:]} ({reason})") from error
+        raise InputError(f"{path}: cannot be read as {ending[1:]} ({reason(error)})") from error
     return frame
+
+
+def check_no_spreadsheet(path: Path) -> None:
+    """Refuse a file that a spreadsheet program keeps for itself, and say what to save instead."""
+    if path.suffix.lower() in (".xlsx", ".xls", ".ods", ".numbers"):
+        raise InputError(f"{path}: is a spreadsheet; save its sheet as CSV (UTF-8)")
+
+
+def reason(error: Exception) -> str:
+    """Why a table could not be read, in one line."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8; save it as CSV UTF-8"
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def separator(path: Path) -> str:
@@ -203,13 +238,7 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
     doubled = frame.columns[frame.columns.duplicated()]
     if len(doubled):
         raise InputError(f"{source}: column {doubled[0]!r} stands twice; keep one")
-    missing = [c.name for c in COLUMNS if c.required and c.name not in frame.columns]
-    if missing:
-        raise InputError(
-            f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
-            f"it has {', '.join(map(str, frame.columns)) or 'none'}; "
-            f"{hints(missing, frame.columns, _BY_NAME, {'loss_unit': LOSS_UNITS})}"
-        )
+    check_required(frame.columns, frame.columns, source)
     if not len(frame):
         raise InputError(f"{source}: has no rows")
     typed: dict[str, Any] = {}
@@ -224,6 +253,18 @@ def validate(frame: DataFrame, source: str = "observations") -> DataFrame:
     result = pd.DataFrame(typed)
     _check_rows(result, source)
     return result
+
+
+def check_required(given: Iterable[str], found: Iterable[str], source: str) -> None:
+    """Raise InputError where a required column is not `given`; `found` are those of the file."""
+    known, there = set(given), list(map(str, found))
+    missing = [c.name for c in COLUMNS if c.required and c.name not in known]
+    if missing:
+        raise InputError(
+            f"{source}: needs the column{'s' * (len(missing) > 1)} {', '.join(missing)}; "
+            f"it has {', '.join(there) or 'none'}; "
+            f"{hints(missing, there, _BY_NAME, {'loss_unit': LOSS_UNITS})}"
+        )
 
 
 def _typed(values: Series, column: Column, source: str) -> Series:
@@ -299,10 +340,7 @@ def _check_rows(frame: DataFrame, source: str) -> None:
     if duplicate.any():
         row = int(np.flatnonzero(duplicate)[0])
         run, step, task = (frame[name].iloc[row] for name in KEY)
-        raise InputError(
-            f"{source}: row {row + 1}, columns run, step, task: a second row for "
-            f"({run}, {step}, {task}); keep one"
-        )
+        raise BadCellError(source, row, KEY, f"a second row for ({run}, {step}, {task}); keep one")
     tiny = (frame["tokens"] > 0) & (frame["tokens"] < SMALLEST)
     hint = f"it must be 0 or at least {SMALLEST:g}"
     _fail(source, tiny, "tokens", "is too small", hint, frame["tokens"])
@@ -339,4 +377,4 @@ def _fail(
     if not len(rows):
         return
     shown = "" if values is None else f"{list(values)[rows[0]]!r} "
-    raise InputError(f"{source}: row {rows[0] + 1}, column {column!r}: {shown}{problem}; {hint}")
+    raise BadCellError(source, int(rows[0]), (column,), f"{shown}{problem}; {hint}")

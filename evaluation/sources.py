@@ -6,11 +6,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evaluation.bounds import check_csv
 from evaluation.files import InputError, read_json
-from evaluation.records import validate
+from evaluation.records import LARGEST, validate
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,11 @@ def _sizes_of_config(path: Path, folder: Path) -> dict[str, _Size]:
     try:
         for entry in read_json(config).values():
             for log in entry["paths"]:
-                sizes[_size_word(Path(log).stem)] = _Size(int(entry["n"]), int(entry["flops"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+                params, flops = int(entry["n"]), int(entry["flops"])
+                if not 0 < min(params, flops) <= max(params, flops) <= LARGEST:
+                    raise ValueError("n and flops are no counts")
+                sizes[_size_word(Path(log).stem)] = _Size(params, flops)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{config}: an entry lacks paths, n or flops ({error!r})") from error
     return sizes
 
@@ -186,11 +190,15 @@ def _read_numbers(file: Path) -> pd.DataFrame:
     log = log[[c for c in log.columns if wanted.fullmatch(str(c))]]
     for name in log.columns:
         if not pd.api.types.is_numeric_dtype(log[name]):
-            numbers = pd.to_numeric(log[name], errors="coerce")
-            row = int((numbers.isna() & log[name].notna()).to_numpy().argmax())
-            raise InputError(
-                f"{file}: row {row + 1}, column {name!r}: {log[name].iloc[row]!r} is not a number"
-            )
+            # Integers of more digits than any float has come as they are.
+            numbers = pd.to_numeric(log[name].astype(str), errors="coerce").astype(float)
+            wrong = np.flatnonzero(~np.isfinite(numbers) & log[name].notna())
+            if len(wrong):
+                cell = log[name].iloc[wrong[0]]
+                raise InputError(
+                    f"{file}: row {wrong[0] + 1}, column {name!r}: {cell!r} is not a number"
+                )
+            log = log.assign(**{name: numbers})
     return log
 
 

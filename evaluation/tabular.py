@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import reduce
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from evaluation.bounds import check_csv
-from evaluation.columns import hints, nearest, some, there_is_no, with_known_names
+from evaluation.columns import (
+    hints,
+    import_hints,
+    nearest,
+    some,
+    there_is_no,
+    with_known_names,
+)
 from evaluation.files import InputError
-from evaluation.records import COLUMNS, read_frame, separator, validate
+from evaluation.records import (
+    COLUMNS,
+    BadCellError,
+    check_no_spreadsheet,
+    check_required,
+    place,
+    read_frame,
+    reason,
+    separator,
+    validate,
+)
 
 LAST = "_last"
 """Column that a run's last step has until the table is whole."""
@@ -23,6 +41,10 @@ LAST = "_last"
 SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 _NAMES = [column.name for column in COLUMNS]
+_WORDS = {column.name: column.values for column in COLUMNS if column.values}
+
+_NEEDED = ("run", "params", "tokens", "task", "loss", "loss_unit")
+"""What a table must say; the rest is filled in."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +65,8 @@ class ColumnMap:
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    """Observations column, or a feature's name -> the CSV's."""
+    """Observations column, or a feature's name -> the CSV's. In the place of a column's name one of
+    the words that the column may hold, such as bits/byte for loss_unit, stands for every row."""
     values: Mapping[str, str] = field(default_factory=dict)
     """Observations column -> one value for all rows."""
     tasks: tuple[TaskColumns, ...] = ()
@@ -75,22 +98,14 @@ def import_csv(path: Path, mapping: ColumnMap) -> pd.DataFrame:
 def read_mapped(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """A table of observations whose columns have other names, .csv or .parquet.
 
-    `columns` maps ours to theirs; all other columns stay. In the place of a column's name one of
-    the words that the column may hold, such as bits/byte for loss_unit, stands for every row.
-    What is missing is filled in as ColumnMap says. Raises InputError as `import_csv` does.
+    `columns` maps ours to theirs; all other columns stay. What is missing is filled in as ColumnMap
+    says. Raises InputError as `import_csv` does.
     """
-    if path.suffix == ".parquet":
+    if path.suffix.lower() == ".parquet":
         cells = read_frame(path).map(lambda cell: "" if pd.isna(cell) else str(cell))
     else:
         cells = _read(path)
-    words = {column.name: column.values for column in COLUMNS if column.values}
-    values = {
-        ours: theirs
-        for ours, theirs in columns.items()
-        if theirs not in cells and theirs in words.get(ours, ())
-    }
-    named = {ours: theirs for ours, theirs in columns.items() if ours not in values}
-    return _observations(cells, ColumnMap(columns=named, values=values, keep=True), str(path))
+    return _observations(cells, ColumnMap(columns=columns, keep=True), str(path))
 
 
 def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
@@ -118,14 +133,14 @@ def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
     for ours, theirs in (("run", "Name"), ("step", "_step"), ("step", "Step")):
         if ours not in columns and ours not in cells and theirs in cells:
             columns[ours] = theirs
-    changed = ColumnMap(**{**vars(mapping), "columns": columns})
-    return _observations(cells, changed, str(path))
+    return _observations(cells, replace(mapping, columns=columns), str(path), bool(known))
 
 
 def _read(path: Path) -> pd.DataFrame:
     """All cells as text; commas, semicolons or tabs between them."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
+    check_no_spreadsheet(path)
     try:
         check_csv(path)
         mark = separator(path)
@@ -141,8 +156,7 @@ def _read(path: Path) -> pd.DataFrame:
     except InputError:
         raise
     except (ValueError, OSError, csv.Error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as CSV ({reason})") from error
+        raise InputError(f"{path}: cannot be read as CSV ({reason(error)})") from error
     names = [str(name).strip() for name in cells.iloc[0]]
     cells = cells.iloc[1:].reset_index(drop=True)
     if not len(cells):
@@ -171,20 +185,44 @@ def _unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
     return pd.concat(joined, ignore_index=True).fillna("")
 
 
-def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
+Told = Callable[[int, Iterable[str]], str]
+"""Where a cell is, in the words of its file: of its row, counted from 0, and its column there."""
+
+
+def _told(cells: pd.DataFrame, source: str, is_chart: bool) -> Told:
+    def of_chart(row: int, columns: Iterable[str]) -> str:
+        run, step = cells["run"].iloc[row], cells["step"].iloc[row]
+        metrics = set(cells.columns) - {"run", "step"}
+        names = [f"{run} - {name}" if name in metrics else name for name in columns]
+        return f"{source}: step {step}, column {', '.join(map(repr, names))}"
+
+    return of_chart if is_chart else lambda row, columns: f"{source}: {place(row, *columns)}"
+
+
+def _observations(
+    cells: pd.DataFrame, mapping: ColumnMap, source: str, is_chart: bool = False
+) -> pd.DataFrame:
+    """Cells, all of them text, as observations; those of a chart were unfolded from its file."""
+    mapping = _with_words(mapping, cells)
     scores = [column for task in mapping.tasks for column in (task.loss, task.accuracy)]
     cells = with_known_names(cells, _NAMES, {*mapping.columns.values(), *scores})
+    told = _told(cells, source, is_chart)
     base = _base(cells, mapping, source)
     # Numbers are read before a wide table is folded, so that a mistake is named by its own row.
-    for name in ("params", "tokens", "batch_tokens", "step"):
+    for name in ("params", "tokens", "batch_tokens", "step", "flops"):
         if name in base:
-            theirs = mapping.columns.get(name, name)
-            base[name] = [_number(v, theirs, row, source) for row, v in enumerate(base[name])]
+            theirs, may_be_empty = mapping.columns.get(name, name), name == "flops"
+            base[name] = [
+                value if may_be_empty and not value else _number(value, theirs, row, told)
+                for row, value in enumerate(base[name])
+            ]
     for task in mapping.tasks:
         for column in filter(None, (task.loss, task.accuracy)):
             for row, cell in enumerate(_cells(cells, column, source)):
                 if cell.strip():
-                    _score_cell(cell, column, row, source)
+                    _score_cell(cell, column, row, told)
+    if not mapping.keep:
+        _check_given(cells, base, mapping, source)
     if "step" in base and "run" in base:
         # A run may go on after its last evaluation.
         base[LAST] = base.groupby("run", sort=False)["step"].transform("max")
@@ -195,7 +233,7 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
             if task.accuracy is not None:
                 part["accuracy"] = _cells(cells, task.accuracy, source)
             parts.append(part[part["loss"].str.strip() != ""])
-        table = pd.concat(parts, ignore_index=True)
+        table = pd.concat(parts)
     else:
         table = base
     if "run" not in table:
@@ -205,8 +243,40 @@ def _observations(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.Da
         )
     if not len(table):
         raise InputError(f"{source}: no row has a value in the columns that were named")
+    rows = table.index.to_numpy()
     table = _complete(table.reset_index(drop=True), mapping, source)
-    return validate(table.drop(columns=LAST, errors="ignore"), source)
+
+    def own(row: int, columns: Iterable[str]) -> str:
+        """The same place in the file."""
+        theirs = [_theirs(name, str(table["task"].iloc[row]), mapping) for name in columns]
+        return told(rows[row], [name for name in theirs if name in cells] or theirs)
+
+    check_required(table.columns, cells.columns, source)
+    if mapping.percent:
+        table = _as_shares(table, source, own)
+    try:
+        return validate(table.drop(columns=LAST, errors="ignore"), source)
+    except BadCellError as error:
+        raise InputError(f"{own(error.row, error.columns)}: {error.problem}") from None
+
+
+def _theirs(name: str, task: str, mapping: ColumnMap) -> str:
+    """What a column of observations is called in the file, of a wide table by the row's task."""
+    for one in mapping.tasks:
+        if one.task == task and name in ("loss", "accuracy"):
+            return str(getattr(one, name))
+    return mapping.columns.get(name, name)
+
+
+def _with_words(mapping: ColumnMap, cells: pd.DataFrame) -> ColumnMap:
+    """The map with values where it names words that a column may hold, and no column."""
+    values = {
+        ours: theirs
+        for ours, theirs in mapping.columns.items()
+        if theirs not in cells and theirs in _WORDS.get(ours, ())
+    }
+    columns = {ours: theirs for ours, theirs in mapping.columns.items() if ours not in values}
+    return replace(mapping, columns=columns, values={**mapping.values, **values})
 
 
 def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
@@ -233,6 +303,22 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
             if name not in taken:
                 base[name] = cells[name]
     return base
+
+
+def _check_given(cells: pd.DataFrame, base: pd.DataFrame, mapping: ColumnMap, source: str) -> None:
+    """Refuse at once all that nothing gives, told with the file's own columns."""
+    given = {*base.columns}
+    given |= {"task", "loss"} if mapping.tasks else set()
+    given |= {"params", "tokens"} if mapping.runs else set()
+    given |= {"tokens"} if "batch_tokens" in given else set()
+    if missing := [name for name in _NEEDED if name not in given]:
+        scores = {column for task in mapping.tasks for column in (task.loss, task.accuracy)}
+        taken = {*_NAMES, *mapping.columns.values(), *scores}
+        left = [name for name in cells.columns if name not in taken]
+        raise InputError(
+            f"{source}: needs {', '.join(missing)}; there are {some(cells.columns)}; "
+            f"{import_hints(missing, left)}"
+        )
 
 
 def _check_ours(mapping: ColumnMap, cells: pd.DataFrame, source: str) -> None:
@@ -262,9 +348,6 @@ def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFr
             raise InputError(
                 f"{source}: run {missing.iloc[0]!r} has no {name}; add --run NAME:PARAMS:TOKENS"
             )
-    if "flops" in table:
-        values = enumerate(table["flops"])
-        table["flops"] = [v and _number(v, "flops", row, source) for row, v in values]
     if "step" not in table:
         table["step"] = _order(table, source)
         table[LAST] = table.groupby("run", sort=False)["step"].transform("max")
@@ -282,7 +365,7 @@ def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFr
                 raise InputError(f"--target {pattern}: matches no run of {source}")
         is_target = [any(fnmatch(str(r), p) for p in mapping.targets) for r in table["run"]]
         table["role"] = ["target" if flag else "ladder" for flag in is_target]
-    return _as_shares(table, source) if mapping.percent else table
+    return table
 
 
 def _order(table: pd.DataFrame, source: str) -> pd.Series:
@@ -300,37 +383,46 @@ def _order(table: pd.DataFrame, source: str) -> pd.Series:
     return table.groupby("run", sort=False)["tokens"].rank(method="dense").astype(int) - 1
 
 
-def _as_shares(table: pd.DataFrame, source: str) -> pd.DataFrame:
+def _as_shares(table: pd.DataFrame, source: str, own: Told) -> pd.DataFrame:
     """Accuracies and their standard errors from percentages; chance where it is one, too."""
     for name in ("accuracy", "accuracy_se", "chance"):
         if name not in table:
             continue
         numbers = pd.to_numeric(table[name].astype(str).str.rstrip("% "), errors="coerce")
         if name == "accuracy" and numbers.max() <= 1:
-            raise InputError(f"{source}: no accuracy is above 1, so they are no percentages")
+            raise InputError(
+                f"{source}: no accuracy is above 1, so they are no percentages; leave out --percent"
+            )
         if name == "chance" and not numbers.max() > 1:
             continue
+        wrong = np.flatnonzero((numbers < 0) | (numbers > 100))
+        if len(wrong):
+            cell = table[name].iloc[wrong[0]]
+            raise InputError(
+                f"{own(int(wrong[0]), (name,))}: {cell!r} is no percentage; write one from 0 to 100"
+            )
         table[name] = (numbers / 100).where(numbers.notna(), table[name])
     return table
 
 
-def _score_cell(cell: str, column: str, row: int, source: str) -> None:
+def _score_cell(cell: str, column: str, row: int, told: Told) -> None:
     try:
         float(cell.strip().rstrip("%"))
     except ValueError:
-        mend = "; write a decimal point" if cell.count(",") == 1 else ""
-        raise InputError(
-            f"{source}: row {row + 1}, column {column!r}: {cell!r} is not a number{mend}"
-        ) from None
+        raise InputError(f"{told(row, (column,))}: {cell!r} is not a number{_mend(cell)}") from None
 
 
-def _number(value: object, name: str, row: int, source: str) -> float:
+def _mend(cell: str) -> str:
+    return "; write a decimal point" if cell.count(",") == 1 else ""
+
+
+def _number(value: object, name: str, row: int, told: Told) -> float:
     try:
         return count(str(value))
     except ValueError:
         raise InputError(
-            f"{source}: row {row + 1}, column {name!r}: {value!r} is not a count, such as 6.9e9 or "
-            "6.9B"
+            f"{told(row, (name,))}: {value!r} is not a count, such as 6.9e9 or "
+            f"6.9B{_mend(str(value))}"
         ) from None
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluation.bounds import lines_of, parse_json
-from evaluation.files import InputError, write_text
+from evaluation.bounds import lines_of
+from evaluation.files import InputError, parse_json, write_text
 
 METRIC = "acc_per_char"
 """How an answer is picked: the highest log-likelihood per character (arXiv 2412.04403, code)."""

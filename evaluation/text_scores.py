@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from evaluation.bounds import check_parquet_size, parse_json
+from evaluation.bounds import check_parquet_size
 from evaluation.checksums import check_parquet, seal_parquet
 from evaluation.choices import LABEL, UNREADABLE
-from evaluation.files import InputError, atomic_write
+from evaluation.files import InputError, atomic_write, parse_json
 
 SUFFIXES = (".txt", ".npy", ".bin")
 """A text in UTF-8; a one-dimensional numpy array; raw uint16, or uint32 for more than 65536

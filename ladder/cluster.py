@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from importlib.util import find_spec
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 from evaluation.files import InputError
 from ladder import stopping
 from ladder.config import Experiment
+from ladder.machine import check_installed, cores
 from ladder.plan import Rung
-from ladder.runs import RunsFolder, cores
+from ladder.runs import RunsFolder
 
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 POLL_SECONDS = 0.5
@@ -47,7 +47,7 @@ def train_local(
     each is a user's mistake, else TrainingError. Workers take turns over the GPUs, one by default
     for each; without GPUs there is one a core, of one thread.
     """
-    check_installed()
+    check_installed("training")
     order = sorted(pending, key=lambda r: (r.role == "target", not r.branches, -r.flops))
     gpus = visible_gpus(config.execution.device)
     count = min(workers or len(gpus) or cores(), len(order))
@@ -91,7 +91,7 @@ def train_here(
     config: Experiment, pending: list[Rung], runs: RunsFolder, watch: Callable[[], None]
 ) -> None:
     """Train `pending` one after another in this process; raises Stopped where a signal asks to."""
-    check_installed()
+    check_installed("training")
     from ladder.train import train_rung
 
     for rung in pending:
@@ -99,15 +99,6 @@ def train_here(
             raise stopping.Stopped(f"{rung.name}: not started")
         train_rung(config, rung, runs)
         watch()
-
-
-def check_installed() -> None:
-    """Raise InputError where what trains is not installed."""
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"training needs {' and '.join(missing)}; pip install 'task-ladder[train]'"
-        )
 
 
 def visible_gpus(device: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ladder import __version__
+from ladder.machine import cores, gpus
 
 State = Literal["ok", "absent", "broken"]
 """absent: not there, and needed only by some; broken: what is there does not work."""
@@ -115,7 +116,7 @@ def _gpu() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+        names = gpus()
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         return Finding("GPU", "ok", f"{len(names)} x {names[0]}, {memory:.0f} GiB each")
     if shutil.which("nvidia-smi"):
@@ -172,12 +173,11 @@ def _requests() -> Finding:
 
 
 def _machine() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = ""
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
         memory = f", {size:.0f} GiB of memory"
-    return Finding("machine", "ok", f"{platform.system()}, {cores} cores{memory}")
+    return Finding("machine", "ok", f"{platform.system()}, {cores()} cores{memory}")
 
 
 def _disk(folder: Path) -> Finding:

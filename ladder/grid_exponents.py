@@ -231,8 +231,6 @@ def _read(path: Path) -> CorpusPoint:
         document = read_json(path)
     except InputError:
         raise InputError("not readable as JSON") from None
-    except (OSError, RecursionError) as error:
-        raise InputError(f"not readable ({type(error).__name__})") from None
     foreign = InputError("not written by `ladder run` on a grid")
     if not isinstance(document, dict) or document.get("version") != 1:
         raise foreign

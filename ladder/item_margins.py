@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.choices import read_choices
-from evaluation.files import InputError
+from evaluation.files import InputError, is_file_name
 from evaluation.margins import margins
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ def read_margins(folder: Path, observations: DataFrame, window: int) -> dict[str
     metrics = table.groupby("task")["accuracy_metric"].first()
     found: dict[str, dict[str, list[float]]] = {}
     digests: dict[str, tuple[str, str]] = {}
-    for run in map(str, table["run"].unique()):
+    # Names of a table need not be those of files, and must not lead out of the folder.
+    for run in filter(is_file_name, table["run"].unique()):
         steps = sorted((folder / run / "choices").glob("step-*"), key=_step)
-        for task in map(str, metrics.index):
+        for task in filter(is_file_name, metrics.index):
             files = [s / f"{task}.parquet" for s in steps if (s / f"{task}.parquet").is_file()]
             kept = []
             for file in files[-window:]:

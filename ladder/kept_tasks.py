@@ -94,8 +94,8 @@ class KeptTasks:
                 told = dict.fromkeys(map(str, document), "")
             else:
                 told = {str(name): str(digest) for name, digest in document["tasks"].items()}
-            if foreign := next((name for name in told if not is_file_name(name)), None):
-                raise InputError(f"{foreign!r} is no name of a file in it")
+            if foreign := [name for name in told if not is_file_name(name)]:
+                raise InputError(f"{foreign[0]!r} is no name of a file in it")
             return told
         except (InputError, KeyError, TypeError, AttributeError) as error:
             raise InputError(

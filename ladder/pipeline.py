@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ladder.config import Experiment
 from ladder.corpora import open_corpus
 from ladder.grid_exponents import grid_exponents, is_grid, known_of
 from ladder.plan import Plan, Rung, make_plan
+from ladder.progress import is_first_rank
 from ladder.recipes_result import RecipesResult, write_recipes_report
 from ladder.report import write_report
 from ladder.report_provenance import Origin, origin_of_runs
@@ -230,9 +230,8 @@ def train(
     check(config, plan, workers)
     wanted = plan.matching(rungs) if rungs else list(plan.runs)
     runs.prepare(config)
-    first = os.environ.get("RANK", "0") == "0"
     # Slurm's jobs, each for a rung, share the folder; a rung has a lock of its own too.
-    with runs.lock(shared=bool(rungs)) if first else nullcontext():
+    with runs.lock(shared=bool(rungs)) if is_first_rank() else nullcontext():
         return _train(config, plan, runs, wanted, workers, watch, engine)
 
 

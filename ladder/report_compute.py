@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from evaluation.columns import some
 from evaluation.files import InputError
 from ladder.report_context import Context
 from ladder.report_parts import (
@@ -17,7 +18,6 @@ from ladder.report_parts import (
     number,
     plural,
     points,
-    some,
 )
 from predict.curve import MEASURES, compute_curve, limits
 from predict.drawing import flops_text

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from evaluation.columns import some
 from ladder.grid_exponents import NAMES, CorpusPoint, GridExponents, ratio
 from ladder.report_context import Context
-from ladder.report_parts import Cell, Picture, Section, Table, number, plural, some
+from ladder.report_parts import Cell, Picture, Section, Table, number, plural
 from predict.exponents import Exponents
 from predict.figures_exponents import (
     Mark,

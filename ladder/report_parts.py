@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -96,9 +95,3 @@ def span(lower: float | None, upper: float | None) -> Cell:
 def plural(count: int, word: str) -> str:
     """`1 rung`, `2 rungs`."""
     return f"{count:,} {word}" + ("" if count == 1 else "s")
-
-
-def some(names: Sequence[str], most: int = 6) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -9,12 +9,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from evaluation.bounds import parse_json
-from evaluation.files import InputError, read_json, whole_digest
+from evaluation.bounds import lines_of
+from evaluation.files import InputError, parse_json, read_json, whole_digest
+from evaluation.plain import plain
 from ladder import __version__
 from ladder.report_parts import Cell, Section, Table, flops_cell, number
 from ladder.tables import duration
 from predict.drawing import flops_text
+
+MOST = 1e60
+"""Above any FLOPs, seconds or seed that is no mistake."""
 
 PACKAGES = ("numpy", "pandas", "matplotlib", "torch", "transformers")
 
@@ -107,15 +111,15 @@ def _record(name: str, folder: Path) -> RunRecord:
     flops = rung.get("flops") if isinstance(rung, dict) else None
     return RunRecord(
         name=name,
-        flops=flops if isinstance(flops, int | float) and 0 < flops < math.inf else None,
+        flops=float(flops) if isinstance(flops, int | float) and 0 < flops < MOST else None,
         seconds=_seconds(folder / "metrics.jsonl"),
-        seed=seed if isinstance(seed, int) else None,
+        seed=seed if isinstance(seed, int) and abs(seed) < MOST else None,
         versions=tuple(
-            ", ".join(f"{k} {v}" for k, v in sorted(entry.items()))
+            plain(", ".join(f"{k} {v}" for k, v in sorted(entry.items())))
             for entry in _listed(manifest.get("versions"))
             if isinstance(entry, dict)
         ),
-        machines=tuple(str(m) for m in _listed(manifest.get("machines"))),
+        machines=tuple(plain(str(m)) for m in _listed(manifest.get("machines"))),
     )
 
 
@@ -128,18 +132,19 @@ def _seconds(metrics: Path) -> float | None:
     if not metrics.is_file():
         return None
     total, before = 0.0, 0.0
-    for line in metrics.read_bytes().split(b"\n"):
-        try:
-            row: dict[str, Any] = parse_json(line)
-            tokens, speed = float(row["tokens"]), float(row["tokens_per_second"])
-        except (ValueError, TypeError, KeyError, OverflowError):
-            continue
-        if not (math.isfinite(tokens) and math.isfinite(speed)):
-            continue
-        if speed > 0 and tokens > before:
-            total += (tokens - before) / speed
-        before = tokens
-    return total or None
+    with metrics.open("rb") as file:
+        for line in lines_of(file, str(metrics)):
+            try:
+                row: dict[str, Any] = parse_json(line)
+                tokens, speed = float(row["tokens"]), float(row["tokens_per_second"])
+            except (ValueError, TypeError, KeyError, OverflowError):
+                continue
+            if not (math.isfinite(tokens) and math.isfinite(speed)):
+                continue
+            if speed > 0 and tokens > before:
+                total += (tokens - before) / speed
+            before = tokens
+    return total if 0 < total < MOST else None
 
 
 def _version(package: str) -> str:

@@ -11,14 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import platform
 import shlex
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +36,7 @@ from ladder.config import Experiment, differences, dump_config, load_config
 from ladder.corpora import open_corpus
 from ladder.kept_tasks import KeptTasks
 from ladder.locks import LOCK_WAIT, hold, is_held
+from ladder.machine import machine_name, version_of
 from ladder.plan import Plan, Rung
 
 STATES = ("running", "failed", "finished")
@@ -48,8 +45,12 @@ STATES = ("running", "failed", "finished")
 LOCK = ".lock"
 """File of a rung that whoever trains it holds, and of a runs folder that a command holds."""
 
-TABLES_WAIT = 60.0
-"""Seconds to wait while another command writes a runs folder's tables."""
+TABLES_WAIT = 3600.0
+"""Seconds to wait while another command writes a runs folder's tables, which takes seconds of most
+ladders and minutes of the largest."""
+
+UNSURE = "whether it still does cannot be told here: the file system keeps no locks, or hides them"
+"""Of a run that its manifest says is running."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class RungFolder:
             sweep(self.path)
             yield
 
-    def is_locked(self) -> bool:
-        """Whether a process trains the rung now."""
+    def is_locked(self) -> bool | None:
+        """Whether a process trains the rung now; None where that cannot be told."""
         return is_held(self.path / LOCK)
 
     @property
@@ -144,7 +145,7 @@ class RungFolder:
         versions, machines = before.get("versions", []), before.get("machines", [])
         if (machine := machine_name()) not in machines:
             machines = [*machines, machine]
-        now = {name: _version(name) for name in ("task-ladder", "torch", "transformers")}
+        now = {name: version_of(name) for name in ("task-ladder", "torch", "transformers")}
         if now not in versions:
             versions = [*versions, now]
         document = {
@@ -172,8 +173,8 @@ class RungFolder:
     def status(self, rung: Rung) -> RungStatus:
         """The rung's state, read from its files."""
         state, error = self.state(), str(self._read_manifest().get("error", ""))
-        if state == "running" and not self.is_locked():
-            state = "interrupted"
+        if state == "running" and not (locked := self.is_locked()):
+            state, error = (state, UNSURE) if locked is None else ("interrupted", error)
         progress = self._read_progress()
         if progress is None or state == "pending":
             done = rung.steps if state == "finished" else 0
@@ -209,7 +210,7 @@ class RungFolder:
 
     def _read_progress(self) -> Progress | None:
         try:
-            said = json.loads(self.progress.read_text())
+            said = read_json(self.progress)
             progress = Progress(
                 int(said["step"]),
                 int(said["steps"]),
@@ -217,7 +218,7 @@ class RungFolder:
                 float(said["tokens_per_second"]),
                 float(said["updated"]),
             )
-        except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             return None
         return progress if math.isfinite(progress.loss * progress.tokens_per_second) else None
 
@@ -375,31 +376,3 @@ class RunsFolder:
         }
         told |= {path: "there" for path in reports if path.is_file()}
         return {str(path.relative_to(self.path)): digest for path, digest in told.items()}
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def machine_name() -> str:
-    """The processor, how many of its cores this process may use, and the GPUs that torch sees."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    found = [f"{cores()} cores of {name}"]
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found += [f"{names.count(n)} x {n}" for n in dict.fromkeys(names)]
-    return ", ".join(found)
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

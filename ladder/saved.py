@@ -11,11 +11,11 @@ MULTIPLIERS = "multipliers"
 TRAINING = "training.json"
 """File of a checkpoint that says whose it is."""
 
-ROWS = "rows.json"
-"""File of a checkpoint that holds the run's observations so far."""
-
 VERSION = 2
 """Of that file; checkpoints of version 1 have no checksums."""
+
+ROWS = "rows.json"
+"""File of a checkpoint that holds the run's observations so far."""
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ RUNS/slurm/RUNG.sbatch, report.sbatch, jobs.json; RUNS/RUNG/slurm-JOB.out
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from evaluation.files import InputError, is_file_name, read_json, sweep, write_j
 from ladder.config import Experiment
 from ladder.locks import hold
 from ladder.plan import Plan, Rung
-from ladder.runs import RungStatus, RunsFolder
+from ladder.runs import UNSURE, RungStatus, RunsFolder
 from ladder.settings import Cluster, Resources
 from ladder.stopping import STOPPED_STATUS
 
@@ -258,7 +259,9 @@ def jobs(runs: RunsFolder) -> dict[str, Job]:
 
 def with_job(status: RungStatus, job: Job | None, rung: Rung) -> RungStatus:
     """A rung's status where its job is known: `queued`, or `running` on another machine."""
-    if job is None or status.state in ("finished", "running"):
+    if job is None or status.state == "finished":
+        return status
+    if status.state == "running" and status.error != UNSURE:
         return status
     if job.state == "PENDING":
         return replace(status, state="queued", error="")
@@ -350,8 +353,10 @@ def _safe(path: Path) -> Path:
 
 def _untold(texts: Mapping[str, str], runs: RunsFolder) -> dict[str, str]:
     """Jobs in the queue by their scripts: a command that was killed may have kept no id of one."""
+    # By number: Slurm before 20.02 knows no --me, and not every number has a name on every node.
+    own = f"--user={os.getuid()}"
     try:
-        said = _slurm(["squeue", "--me", "--noheader", "--format=%i|%o"], "the queue")
+        said = _slurm(["squeue", own, "--noheader", "--format=%i|%o"], "the queue")
     except InputError as error:
         if "Invalid job id" in str(error):
             return {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from evaluation.columns import some
 from evaluation.files import InputError, atomic_write, write_json
 from evaluation.plain import plain
 from ladder.layout import show as show
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 NEAR_CEILING = 0.9
 """Accuracy from which a ceiling of 100% may be too high: benchmarks have wrong labels."""
+
+MOST_TASKS = 4
+"""Tasks that a line on standard error names."""
 
 
 def check_out(
@@ -97,16 +101,16 @@ def warn(model: TwoStage, targets: Sequence[Target]) -> None:
             if not law_fit.certified:
                 note(f"warning: {task}, {step}: {law_fit.doubt}")
     if model.unfinished_:
-        note(f"warning: no final row, so not fitted: {_some(model.unfinished_)}")
+        note(f"warning: no final row, so not fitted: {some(model.unfinished_, MOST_TASKS)}")
     for line in smaller_than_ladder(model, targets):
         note(f"warning: {line}")
     for what, tasks in _bounds(model, targets).items():
-        note(f"note: {what}: {_some(tasks)}")
+        note(f"note: {what}: {some(tasks, MOST_TASKS)}")
     reasons: dict[str, list[str]] = {}
     for task, why in model.left_out_.items():
         reasons.setdefault(why, []).append(task)
     for why, tasks in reasons.items():
-        note(f"left out, {why}: {_some(tasks)}")
+        note(f"left out, {why}: {some(tasks, MOST_TASKS)}")
 
 
 def _bounds(model: TwoStage, targets: Sequence[Target]) -> dict[str, list[str]]:
@@ -388,8 +392,3 @@ def show_noise(found: Sequence[TaskNoise]) -> None:
     for n in found:
         if n.verdict:
             say(f"{n.task}: {n.verdict}")
-
-
-def _some(names: list[str], most: int = 4) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import secrets
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from evaluation.bounds import parse_json
-from evaluation.files import InputError, write_text
+from evaluation.bounds import lines_of
+from evaluation.files import InputError, parse_json, write_text
 from ladder import stopping
 from ladder.config import Experiment
 from ladder.settings import WandB
@@ -179,14 +180,14 @@ def check_tracking(config: Experiment) -> None:
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Whole lines of metrics; one cut short by a kill, or damaged, ends them."""
     found: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n") if path.is_file() else ():
-        try:
+    if not path.is_file():
+        return found
+    with path.open("rb") as file, suppress(ValueError):
+        for line in lines_of(file, str(path)):
             row = parse_json(line)
-        except ValueError:
-            break
-        if not isinstance(row, dict) or type(row.get("step")) is not int:
-            break
-        found.append(row)
+            if not isinstance(row, dict) or type(row.get("step")) is not int:
+                break
+            found.append(row)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +28,24 @@ def verify_runs(folder: Path) -> Verified:
     What has none, from an older ladder or another tool, is left out. Nothing is changed.
     """
     files, problems = 0, []
-    for path in sorted(folder.rglob("*")):
+    for path in _files(folder):
         for check in _checks(path):
             files += 1
             if problem := check(path):
                 problems.append(problem)
     return Verified(files, tuple(problems))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in order; links to folders are followed, each folder once."""
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        yield from (Path(place, name) for name in sorted(names))
 
 
 def _checks(path: Path) -> Iterator[Callable[[Path], str]]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from evaluation.files import load_json
 from evaluation.records import InputError, write_text
 from predict.laws import get_law
 from predict.task_fit import TaskFit
@@ -32,7 +33,7 @@ def save_document(path: Path | str, settings: dict[str, Any], fits: dict[str, Ta
 def load_document(path: Path | str) -> tuple[dict[str, Any], dict[str, TaskFit]]:
     """Settings and fits that `save_document` wrote; raises InputError where it did not."""
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        document = load_json(Path(path))
         version = document.pop("version")
         if version != FORMAT_VERSION:
             raise InputError(f"{path}: format {version} is not {FORMAT_VERSION}; fit again")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from evaluation.files import load_json
 from evaluation.records import InputError, write_text
 from predict.audit import Audit, actual_of, audit_row
 from predict.task_fit import Prediction, Target
@@ -168,13 +169,15 @@ def _check(path: Path, document: dict[str, Any], observations: pd.DataFrame) -> 
 def read_seal(path: Path) -> dict[str, Any]:
     """A seal's document, its hash checked; raises InputError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = load_json(path)
         digest = document.pop("sha256")
         version = document["version"]
         found = hash_document(document)
         names = {f.name for f in fields(Prediction)}
         wrong = [row for row in document["predictions"] if set(row) != names]
         _ = document["ladder"]["runs"], document["targets"], document["sealed_at"]
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:

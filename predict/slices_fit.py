@@ -30,8 +30,6 @@ ZOOMS = 3
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
-Points = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class Form:

@@ -80,6 +80,14 @@ def _gzip(path: Path) -> None:
             file.write(member)
 
 
+def _footer(path: Path) -> None:
+    """A Parquet file that says its footer is all of it."""
+    with path.open("wb") as file:
+        file.truncate(LINE)
+        file.seek(0, 2)
+        file.write((LINE - 12).to_bytes(4, "little") + b"PAR1")
+
+
 def _entities(path: Path) -> None:
     entities = ['<!ENTITY e0 "eeeeeeeeee">']
     entities += [f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10)]
@@ -102,6 +110,18 @@ def _observations(path: Path) -> Any:
     from evaluation.records import read_observations
 
     return read_observations(path)
+
+
+def _seal(path: Path) -> Any:
+    from predict.seal import read_seal
+
+    return read_seal(path)
+
+
+def _predictor(path: Path) -> Any:
+    from predict import TwoStage
+
+    return TwoStage.load(path)
 
 
 def _csv(path: Path) -> Any:
@@ -156,6 +176,8 @@ CASES: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], str]]
     "observations, 1 GiB line": ("o.csv", _sparse, _observations, LONG_LINE),
     "observations, 10^5 columns": ("o.csv", _wide, _observations, MANY_COLUMNS),
     "observations, 10^9 rows": ("o.parquet", _claim, _observations, "rows of 1 columns, more than"),
+    "observations, Parquet of 1 GiB": ("o.parquet", _sparse, _observations, "cannot be read as"),
+    "observations, 1 GiB footer": ("o.parquet", _footer, _observations, "its footer has .* bytes"),
     "import csv, 1 GiB line": ("o.csv", _sparse, _csv, LONG_LINE),
     "import csv, 10^5 columns": ("o.csv", _wide, _csv, MANY_COLUMNS),
     "import olmo-ladder, 1 GiB line": ("190M-1xC.csv", _sparse, _olmo, LONG_LINE),
@@ -163,6 +185,8 @@ CASES: dict[str, tuple[str, Callable[[Path], None], Callable[[Path], Any], str]]
     "import lm-eval, 1 GiB": ("results_1.json", _sparse, _lm_eval, TOO_LARGE),
     "import lm-eval, 10^6 brackets": ("results_1.json", _nested, _lm_eval, "is the file whole"),
     "JSON, 1 GiB": ("manifest.json", _sparse, _json, TOO_LARGE),
+    "sealed predictions, 1 GiB": ("seal.json", _sparse, _seal, TOO_LARGE),
+    "saved predictor, 1 GiB": ("model.json", _sparse, _predictor, TOO_LARGE),
     "JSON, 10^6 brackets": ("manifest.json", _nested, _json, "not readable as JSON"),
     "task, 10^6 brackets": ("q.jsonl", _nested, _task, "nested too deep"),
     "documents, 10^6 brackets": ("d.jsonl", _nested, _documents, "nested too deep"),

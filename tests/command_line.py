@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ladder.cli import main
@@ -15,3 +17,9 @@ def fails(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert said.err.startswith("ladder: ")
     assert said.err.count("\n") == 1
     return said.err
+
+
+def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
+    """Run a command with --json; its standard output must be one document."""
+    assert main([*(str(a) for a in arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)

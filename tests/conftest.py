@@ -89,6 +89,16 @@ def observations() -> pd.DataFrame:
     return synthetic()
 
 
+@pytest.fixture
+def table(tmp_path: Path, observations: pd.DataFrame) -> Path:
+    """The same as a file."""
+    from evaluation.records import write_observations
+
+    path = tmp_path / "obs.parquet"
+    write_observations(observations, path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def olmo_ladder() -> Path:
     """The published logs; CI must have them, a user's machine may not."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from contextlib import redirect_stderr
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -224,11 +222,10 @@ def _others() -> list[Reader]:
     documents = [{"text": "one document"}, {"text": "another\none"}]
     texts = {
         "a.jsonl": File(documents, as_lines),
-        "b.txt": File(b"one\n\ntwo \xc3\xa9\n\nthree"),
+        "b.txt": File(b"one\n\ntwo \xc3\xa9\n\nthree", as_bytes),
         "c.parquet": File({"columns": {"text": ["a", "b"], "n": [1, 2]}}, as_parquet),
         "d.jsonl.gz": File(gzip.compress(as_lines(documents)), as_bytes),
     }
-    texts["b.txt"] = File(texts["b.txt"].document, as_bytes)
     array = io.BytesIO()
     np.save(array, np.arange(64, dtype=np.uint16))
     tokens = {
@@ -257,9 +254,6 @@ def _others() -> list[Reader]:
         Reader("documents", texts, _read_texts),
         Reader("arrays of tokens", tokens, _read_arrays),
         Reader("edges", edges, _read_edges),
-        Reader("dataset rows", {"rows.json": File(documents)}, _read_dataset),
-        Reader("hub answers", {"answer.json": File({"status": 200})}, _read_hub),
-        Reader("saved models", _model_files, _read_model, _model_beside),
     ]
 
 
@@ -288,7 +282,8 @@ def _read_prompted(folder: Path) -> None:
     _check_task(read_prompted(folder / "own.yaml"))
 
 
-def _source(**given: Any) -> Any:
+def source_of(**given: Any) -> Any:
+    """A source of documents."""
     from ladder.corpora.settings import Source
 
     return Source.model_validate({"name": "own", **given})
@@ -297,7 +292,7 @@ def _source(**given: Any) -> Any:
 def _read_texts(folder: Path) -> None:
     from ladder.corpora.documents import read_unit, units
 
-    source = _source(files=[str(newest(folder))], separator="\n\n")
+    source = source_of(files=[str(newest(folder))], separator="\n\n")
     for unit in units(source):
         for text, share in read_unit(source, unit):
             text.encode()
@@ -319,85 +314,3 @@ def _read_edges(folder: Path) -> None:
     edges = read_edges(str(newest(folder)), False)
     assert len(edges) > 0
     assert edges.size > max(edges.tails.max(), edges.heads.max())
-
-
-def _read_dataset(folder: Path) -> None:
-    """Rows as a dataset of the hub gives them, of any type."""
-    from ladder.corpora import documents, hub
-
-    try:
-        rows = json.loads((folder / "rows.json").read_bytes())
-    except (ValueError, RecursionError):
-        return
-    known, hub._load = hub._load, lambda wanted: _Rows(rows)
-    try:
-        source = _source(dataset={"path": "someone/texts"})
-        for unit in documents.units(source):
-            for text, _ in documents.read_unit(source, unit):
-                text.encode()
-    finally:
-        hub._load = known
-
-
-class _Rows:
-    """A stream of one shard, as `datasets` gives it."""
-
-    num_shards = 1
-
-    def __init__(self, rows: Any) -> None:
-        self.rows = rows
-
-    def shard(self, count: int, index: int) -> Any:
-        return self.rows if isinstance(self.rows, list) else [self.rows]
-
-
-def _read_hub(folder: Path) -> None:
-    """Whatever the hub answers, or the client raises, the question has one of two answers."""
-    import huggingface_hub
-
-    from evaluation.hub import is_out_of_reach
-
-    content = (folder / "answer.json").read_bytes()
-
-    class Session:
-        def head(self, *given: Any, **named: Any) -> Any:
-            if content.startswith(b"{"):
-                return content
-            kinds = (OSError, ValueError, RuntimeError, KeyError, RecursionError, TypeError)
-            raise kinds[sum(content) % len(kinds)](content)
-
-    known, huggingface_hub.get_session = huggingface_hub.get_session, Session
-    try:
-        assert is_out_of_reach("someone/model") in (True, False)
-    finally:
-        huggingface_hub.get_session = known
-
-
-@cache
-def _saved_model() -> dict[str, bytes]:
-    import tempfile
-
-    from tiny_model import saved
-
-    with tempfile.TemporaryDirectory() as folder:
-        saved(Path(folder))
-        return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.is_file()}
-
-
-def _model_files() -> dict[str, File]:
-    return {
-        name: File(json.loads(content)) if name.endswith(".json") else File(content, as_bytes)
-        for name, content in _saved_model().items()
-        if name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
-    }
-
-
-def _model_beside() -> dict[str, bytes]:
-    return {k: v for k, v in _saved_model().items() if k not in _model_files()}
-
-
-def _read_model(folder: Path) -> None:
-    from evaluation.models import load_model
-
-    with redirect_stderr(io.StringIO()):
-        load_model(str(folder))

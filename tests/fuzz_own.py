@@ -41,12 +41,14 @@ def own() -> list[Reader]:
     }
     progress = {"step": 3, "steps": 9, "loss": 2.5, "tokens_per_second": 1e3, "updated": 1.0}
     line = {"step": 1, "tokens": 100, "loss": 3.0, "tokens_per_second": 1e3}
+    holder = {"host": "one", "pid": 1, "command_pid": 1, "command": "ladder", "since": "2026"}
     run = {
         "a-1xC/manifest.json": File(manifest),
         "a-1xC/progress.json": File(progress),
         "a-1xC/metrics.jsonl": File([line, {**line, "step": 2, "tokens": 200}], as_lines),
         "tasks/index.json": File({"version": 1, "tasks": {"next": digest}}),
         "predictions.json": File({"made_from": {"a-1xC/scores.parquet": digest}}),
+        "a-1xC/.lock": File(holder),
         "slurm/jobs.json": File({"version": 1, "jobs": {"a-1xC": "12"}}),
     }
     training = {"version": 1, "step": 5, "skipped": 0, "run": {"seed": 0, "name": "a-1xC"}}
@@ -121,8 +123,9 @@ def _read_shards(folder: Path) -> None:
 
 
 def _read_run(folder: Path) -> None:
+    from ladder.locks import read_holder
     from ladder.plan import make_plan
-    from ladder.report_provenance import _record
+    from ladder.report_provenance import origin_of_runs, provenance
     from ladder.runs import RunsFolder
     from ladder.slurm import _read_jobs
     from ladder.tracker import _lines
@@ -131,8 +134,12 @@ def _read_run(folder: Path) -> None:
     plan = make_plan(_config(folder))
     for status in runs.statuses(plan):
         as_json([status.loss, status.seconds_left, status.error])
-    record = _record("a-1xC", folder / "a-1xC")
-    assert record.seconds is None or 0 <= record.seconds < float("inf")
+    origin = origin_of_runs("a", folder / "config.yaml", {"a-1xC": folder / "a-1xC"})
+    seconds = origin.runs[0].seconds
+    assert seconds is None or 0 <= seconds < float("inf")
+    assert provenance(origin).tables
+    holder = read_holder(folder / "a-1xC" / ".lock")
+    assert holder is None or holder.is_gone in (True, False)
     assert all(isinstance(line["step"], int) for line in _lines(folder / "a-1xC/metrics.jsonl"))
     assert not runs.is_complete(plan)
     assert all(path.resolve().parent == runs.tasks.resolve() for path in runs.task_files)

@@ -42,6 +42,7 @@ def test_bounds_a_thousand_times_smaller_refuse_bombs_a_thousand_times_smaller(
             "LARGEST_YAML": 2**18,
             "MOST_COLUMNS": 100,
             "MOST_CELLS": 200_000,
+            "LARGEST_FOOTER": 2**16,
         },
         documents: {"LONGEST_DOCUMENT": 2**18},
         files: {"LARGEST_JSON": 2**18},

@@ -105,6 +105,7 @@ NO_TORCH = (
     "ladder.results",
     "ladder.kept_tasks",
     "ladder.locks",
+    "ladder.machine",
     "ladder.runs",
     "ladder.verify",
     "ladder.saved",

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "mup.py"
+from benchmark_scripts import script_of
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    if not SCRIPT.exists():
-        pytest.skip("no benchmarks/, as in a source distribution")
-    spec = importlib.util.spec_from_file_location("mup_benchmark", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["mup_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script_of("mup")
 
 
 def test_the_search_ends_at_the_best_rate_of_every_width(script: ModuleType) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from benchmark_scripts import BENCHMARKS, script_of
 
 from evaluation.records import read_observations
 from ladder.config import load_config
@@ -19,25 +19,18 @@ from ladder.plan import make_plan
 from predict.slices import find_slices, points_of
 from predict.surrogate_methods import compare_methods
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 EXACT = ("origins-walks", "origins-er", "origins-ba")
 """Corpora whose entropy is computed in a moment."""
-
-
-def script_of(name: str) -> ModuleType:
-    path = BENCHMARKS / f"{name}.py"
-    if not path.exists():
-        pytest.skip("no benchmarks/, as in a source distribution")
-    spec = importlib.util.spec_from_file_location(f"{name}_benchmark", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"{name}_benchmark"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     return script_of("origins")
+
+
+@pytest.fixture(scope="module")
+def tables() -> ModuleType:
+    return script_of("origins_tables")
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +83,9 @@ def test_no_loss_lies_below_the_entropy_which_is_the_corpus_s_own(
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_the_kept_fits_are_those_of_the_kept_losses(script: ModuleType, name: str) -> None:
-    corpus = script.read(name)
-    rows = read_observations(script.RESULTS / f"{name}.parquet")
+def test_the_kept_fits_are_those_of_the_kept_losses(tables: ModuleType, name: str) -> None:
+    corpus = tables.read(name)
+    rows = read_observations(tables.RESULTS / f"{name}.parquet")
     points = points_of(rows[rows["task"] == corpus.document["task"]])
     found = find_slices(points, replicates=0, drop=0)
     assert len(found.slices) == len(corpus.document["slices"])
@@ -110,22 +103,22 @@ def test_the_kept_fits_are_those_of_the_kept_losses(script: ModuleType, name: st
     assert (low <= corpus.entropy <= high) == check["holds"] == (name == "origins-walks")
 
 
-def test_a_lead_is_clear_only_where_its_interval_leaves_one_out(script: ModuleType) -> None:
+def test_a_lead_is_clear_only_where_its_interval_leaves_one_out(tables: ModuleType) -> None:
     rng = np.random.default_rng(0)
-    ahead = script.ratio_of(np.exp(2 + 0.1 * rng.standard_normal(6)).tolist())
+    ahead = tables.ratio_of(np.exp(2 + 0.1 * rng.standard_normal(6)).tolist())
     assert (ahead.winner, ahead.above, ahead.slices) == ("power law", 6, 6)
     assert ahead.lower < ahead.value < ahead.upper
-    assert script.ratio_of([0.1, 0.2, 0.15]).winner == "exponential"
-    assert script.ratio_of([0.1, 10.0, 1.0]).winner == "no clear lead"
-    assert script.ratio_of([3.0]) is None
+    assert tables.ratio_of([0.1, 0.2, 0.15]).winner == "exponential"
+    assert tables.ratio_of([0.1, 10.0, 1.0]).winner == "no clear lead"
+    assert tables.ratio_of([3.0]) is None
 
 
-def test_the_slope_above_the_entropy_is_the_exponent_of_a_power_law(script: ModuleType) -> None:
+def test_the_slope_above_the_entropy_is_the_exponent_of_a_power_law(tables: ModuleType) -> None:
     x = np.geomspace(1e3, 1e5, 6)
     corpus = SimpleNamespace(entropy=2.0)
     part = {"x": x.tolist(), "losses": (2 + 30 * x**-0.6).tolist()}
-    assert script.below_floor(corpus, part) == pytest.approx(0.6)
-    assert script.below_floor(corpus, {"x": [1, 2], "losses": [2.1, 1.9]}) is None
+    assert tables.below_floor(corpus, part) == pytest.approx(0.6)
+    assert tables.below_floor(corpus, {"x": [1, 2], "losses": [2.1, 1.9]}) is None
 
 
 def losses(mup_factor: float, noise: float = 0.0) -> pd.DataFrame:

@@ -19,8 +19,9 @@ import yaml
 
 from evaluation.records import read_observations
 from ladder.config import load_config
+from ladder.machine import machine_name
 from ladder.plan import make_plan
-from ladder.runs import RunsFolder, machine_name
+from ladder.runs import RunsFolder
 from predict import TwoStage
 
 

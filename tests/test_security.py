@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,8 @@ import yaml
 from conftest import synthetic
 from pydantic import ValidationError
 
-from evaluation.files import InputError, is_file_name, write_text
+from evaluation import hub
+from evaluation.files import InputError, is_file_name, whole_digest, write_text
 from evaluation.hub import check_cached
 from evaluation.plain import plain
 from evaluation.prompts import read_prompted
@@ -73,7 +76,7 @@ def test_no_run_is_named_as_what_the_runs_folder_holds(tiny_config: Path) -> Non
         make_plan(load_config(str(tiny_config), sets))
 
 
-@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "a\x00"])
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "..", "a\x00", ""])
 @pytest.mark.parametrize("has_digests", [False, True])
 def test_an_index_of_tasks_names_none_elsewhere(
     tmp_path: Path, name: str, has_digests: bool
@@ -281,6 +284,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from tiny_model import saved
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TASK_LADDER_CACHE", str(tmp_path / "ours"))
     folder = tmp_path / "hub" / "models--someone--model"
     snapshot, blobs = folder / "snapshots" / ("a" * 40), folder / "blobs"
     snapshot.mkdir(parents=True)
@@ -309,6 +313,47 @@ def test_a_file_of_the_hub_that_is_not_what_the_hub_stated_is_refused(
     os.utime(blob, ns=(1, 1))
     with pytest.raises(InputError, match=rf"{name}: is damaged, not what the hub stated"):
         check_cached("someone/model")
+
+
+def test_weights_are_read_once_a_version_however_many_processes_load_them(
+    cached: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def reads(path: Path) -> str:
+        read.append(path)
+        time.sleep(0.05)
+        return whole_digest(path)
+
+    def ranks() -> int:
+        """Each its own look, at the same time."""
+        hub._is_as_stated.cache_clear()
+        before = len(read)
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(check_cached, "someone/model") for _ in range(4)]:
+                done.result()
+        return len(read) - before
+
+    monkeypatch.setattr(hub, "whole_digest", reads)
+    monkeypatch.setattr(hub, "NOTED", 1000)
+    blob = (cached / "model.safetensors").resolve()
+    assert ranks() == 1
+    assert set(read) == {blob}
+    assert ranks() == 0
+    times, content = blob.stat().st_mtime_ns, blob.read_bytes()
+    blob.write_bytes(content)
+    assert ranks() == 1
+    # Of the same size and time, as an accident or a copy that keeps times would leave it.
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(blob, ns=(times, times))
+    for _ in range(2):
+        with pytest.raises(InputError, match="is damaged, not what the hub stated"):
+            ranks()
+    blob.write_bytes(content)
+    # Without a place for notes each process reads for itself.
+    (cached.parents[3] / "file").write_text("")
+    monkeypatch.setenv("TASK_LADDER_CACHE", str(cached.parents[3] / "file"))
+    assert ranks() == 4
 
 
 def test_a_cached_model_is_verified_before_it_is_used(

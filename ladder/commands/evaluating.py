@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +13,7 @@ from tyro import conf
 
 from evaluation.files import InputError
 from ladder.commands.options import Flag, Names
+from ladder.machine import check_installed
 
 if TYPE_CHECKING:
     from evaluation.models import LoadedModel
@@ -68,6 +68,7 @@ def evaluate(
         out: Write a .json or .csv file.
     """
     from ladder import tables
+    from ladder.progress import is_first_rank
     from ladder.scored_runs import find_runs
 
     tables.check_out(out)
@@ -85,7 +86,7 @@ def evaluate(
             raise InputError("--tasks: name what to score, such as paper8 or FILE.jsonl")
         rows = _checkpoint_rows(model, loading)
     # Of the processes that torchrun starts one speaks.
-    if os.environ.get("RANK", "0") != "0":
+    if not is_first_rank():
         return
     tables.emit({"version": 1, "model": model, "rows": rows}, rows, json, out)
     if not json:
@@ -150,7 +151,7 @@ def _evaluate_model(
         store = Store(keep, _identity(model))
         found = results.rescore(selection, texts, store)
     else:
-        _need_torch()
+        check_installed("scoring")
         from ladder.score import score_model
 
         kept = None
@@ -170,7 +171,7 @@ def _checkpoint_rows(model: str, loading: Loading) -> list[dict[str, Any]]:
 
     if (found := checkpoint_of(Path(model))) is None:
         raise InputError("--tasks: name what to score, such as paper8 or FILE.jsonl")
-    _need_torch()
+    check_installed("scoring")
     with _ranks(loading.device) as (_, device):
         return evaluate_checkpoint(found, _loader(model, loading, device)())
 
@@ -186,7 +187,7 @@ def _evaluate_runs(
     selection, texts = _select(wanted or tuple(map(str, runs.folder.task_files)), pmi, None)
     if rescore:
         return scored_runs.rescore_runs(runs, selection, texts, loading.dtype)
-    _need_torch()
+    check_installed("scoring")
     with _ranks(loading.device) as (ranks, device), _watch(ranks) as watch:
 
         def load(path: Path) -> LoadedModel:
@@ -231,15 +232,10 @@ def _loader(model: str, loading: Loading, device: str) -> Callable[[], LoadedMod
 
 def _note(lines: list[str]) -> None:
     from ladder import tables
+    from ladder.progress import is_first_rank
 
-    for line in lines if os.environ.get("RANK", "0") == "0" else ():
+    for line in lines if is_first_rank() else ():
         tables.note(line)
-
-
-def _need_torch() -> None:
-    missing = [name for name in ("torch", "transformers") if find_spec(name) is None]
-    if missing:
-        raise InputError(f"scoring needs {' and '.join(missing)}; pip install 'task-ladder[train]'")
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import fcntl
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from evaluation.files import InputError
+from ladder.locks import hold
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk, a quota or a file that is full."""
@@ -31,9 +32,8 @@ def full_disk_told(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time; the lock goes with the process, however that ends."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    """One process at a time; the others wait for it, and say for whom."""
+    with hold(path, "makes its corpus", math.inf, patient=True):
         yield
 
 

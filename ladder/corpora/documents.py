@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from evaluation.bounds import LONGEST_DOCUMENT, lines_of, parse_json
-from evaluation.files import InputError, sample_digest
+from evaluation.bounds import LONGEST_DOCUMENT, lines_of
+from evaluation.files import InputError, parse_json, sample_digest
 from ladder.corpora.hub import dataset_cuts, dataset_rows
 from ladder.corpora.settings import Dataset, Source
 
@@ -60,7 +60,8 @@ def find(patterns: Sequence[str], what: str) -> list[Path]:
     stdlib = glob.escape(sysconfig.get_path("stdlib"))
     for pattern in patterns:
         place = os.path.expanduser(pattern).replace(STDLIB, stdlib)
-        own = sorted(p for p in glob.glob(place, recursive=True))
+        # A name with NUL is no file's, and no pattern's.
+        own = [] if "\0" in place else sorted(glob.glob(place, recursive=True))
         own = [path for path in own if os.path.isfile(path)]
         if not own:
             raise InputError(
@@ -242,7 +243,7 @@ def _check_length(text: str, path: Path) -> None:
     if len(text) > LONGEST_DOCUMENT:
         raise InputError(
             f"{path}: holds a document of more than {LONGEST_DOCUMENT:,} characters; set the "
-            "source's separator, or split it"
+            r"source's separator to what stands between its documents, such as '\n\n', or split it"
         )
 
 

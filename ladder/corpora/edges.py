@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -91,7 +92,7 @@ def read_edges(file: str, directed: bool) -> Edges:
     An edge that is there twice counts once. Raises InputError naming the line of what is no edge.
     """
     path = Path(file).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"corpus.edges, {path}: no such file")
     if path.suffix in READ_BY_NETWORKX:
         return _numbered(_networkx_edges(path, directed), path, directed)

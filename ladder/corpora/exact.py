@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from ladder.corpora.chain import Chain, Start, entropy
@@ -41,14 +42,30 @@ class Exact:
     """Second largest modulus of the transition matrix's eigenvalues."""
     relaxation_time: float | None
     """1 / (1 - second_eigenvalue), steps; None where a period keeps it from mixing."""
-    mixing_time: int | None
-    """Steps until walks from the worst start are within a total variation of 1/4 of stationary."""
-    mixing_time_reason: str
-    """Why that is None; empty where it is known."""
+    chain: Chain = field(repr=False, compare=False)
+    """What all of it follows from."""
+
+    @property
+    def mixing_time(self) -> int | None:
+        """Steps until walks from the worst start are within a total variation of 1/4 of stationary.
+
+        Computed when it is asked for: of 2,000 nodes that takes many seconds.
+        """
+        return self._mixing[0]
+
+    @property
+    def mixing_time_reason(self) -> str:
+        """Why that is None; empty where it is known."""
+        return self._mixing[1]
+
+    @cached_property
+    def _mixing(self) -> tuple[int | None, str]:
+        return mixing_time(self.chain)
 
     def document(self) -> dict[str, Any]:
         """All of it, as JSON has it."""
-        return asdict(self)
+        names = [own.name for own in fields(self) if own.name != "chain"]
+        return {name: getattr(self, name) for name in (*names, "mixing_time", "mixing_time_reason")}
 
 
 def exactly(chain: Chain, start: Start, length: int, edges: int | None = None) -> Exact:
@@ -58,7 +75,6 @@ def exactly(chain: Chain, start: Start, length: int, edges: int | None = None) -
     """
     anywhere = chain.positions(start, length)
     unigram, floor = entropy(anywhere), chain.floor(start, length)
-    mixing, why = mixing_time(chain)
     nodes, transitions = int(chain.visited.sum()), len(chain.nodes)
     if chain.independent:
         transitions *= nodes
@@ -78,6 +94,5 @@ def exactly(chain: Chain, start: Start, length: int, edges: int | None = None) -
         period=chain.period,
         second_eigenvalue=chain.second_eigenvalue,
         relaxation_time=chain.relaxation_time,
-        mixing_time=mixing,
-        mixing_time_reason=why,
+        chain=chain,
     )

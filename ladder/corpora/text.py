@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from functools import cached_property
 from itertools import chain
@@ -24,6 +23,7 @@ from ladder.corpora.mixture import Mixture, Part
 from ladder.corpora.settings import TEXT_VALIDATION, Source, TextCorpus, TrainedTokenizer
 from ladder.corpora.shards import Stream, Tokens, open_arrays, open_shards, read_index
 from ladder.corpora.tokenise import Job, tokenise
+from ladder.machine import cores
 from ladder.section import Section
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ class Text:
 
     def prepare(self) -> None:
         """Make the tokenizer and the shards, or what is missing of them."""
+        self._check_inputs()
         self._encoding()
         with locked(self.folder / ".lock"):
-            workers = self.config.workers or len(os.sched_getaffinity(0))
+            workers = self.config.workers or cores()
             for source in self.config.sources:
                 if not source.tokens:
                     tokenise(self._job(source), workers)
@@ -246,6 +247,16 @@ class Text:
             for text, _ in read_unit(source, unit):
                 if is_held_out(text, self.config.held_out) == held_out:
                     yield text
+
+    def _check_inputs(self) -> None:
+        """Raise InputError for files that are needed and not there, before what takes hours."""
+        for source in self.config.sources:
+            what = f"corpus.sources, {source.name}"
+            if source.tokens:
+                find(source.tokens, what)
+                find(source.validation, f"{what}, validation")
+            elif read_index(self._job(source).folder) is None:
+                units(source)
 
     def _job(self, source: Source) -> Job:
         """How a source is tokenised, in a folder for everything that decides the outcome."""

@@ -111,6 +111,7 @@ def load(name: str) -> PreTrainedTokenizerFast:
     level = client.level
     client.setLevel(logging.CRITICAL)
     try:
+        check_cached(name)
         found = AutoTokenizer.from_pretrained(
             name, local_files_only=is_out_of_reach(name), trust_remote_code=False
         )
@@ -141,8 +142,8 @@ def save(folder: Path, tokenizer: PreTrainedTokenizerFast, end: str | None, name
     if number is None:
         raise InputError(f"corpus.end_token {end}: is no token of {name}")
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (ENCODING, CHECKSUMS):
-        (folder / name).unlink(missing_ok=True)
+    for old in (ENCODING, CHECKSUMS):
+        (folder / old).unlink(missing_ok=True)
     tokenizer.save_pretrained(folder)
     write_checksums(folder)
     for path in folder.iterdir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from evaluation import files
 from evaluation.checksums import (
     CHECKSUMS,
     PARQUET_MARK,
@@ -133,9 +135,22 @@ def test_temporary_files_go_with_their_writer(tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) == {mine, foreign, theirs}
 
 
-def _own() -> int:
-    import os
+def test_temporary_files_of_another_container_of_this_name_are_kept_while_they_are_young(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has a number that nobody has here, and yet it may be writing."""
+    path = temporary_of(tmp_path / "x.json")
+    path = path.with_name(path.name.replace(f".{_own()}-", f".{_dead()}-"))
+    path.write_text("x")
+    monkeypatch.setattr(files, "processes_of", lambda: "one of another number")
+    sweep(tmp_path)
+    assert path.exists()
+    os.utime(path, (0, 0))
+    sweep(tmp_path)
+    assert not path.exists()
 
+
+def _own() -> int:
     return os.getpid()
 
 

@@ -126,6 +126,12 @@ def test_an_unmapped_table_says_how_to_map_it(tmp_path: Path) -> None:
         read_observations(written(tmp_path / "theirs.csv", **MINE))
 
 
+def test_a_hint_is_quoted_for_the_shell_and_tells_the_accuracy_too() -> None:
+    said = hints(["run", "loss"], ["Model Name", "BPB", "Acc"])
+    assert said == "did you mean --map 'run=Model Name' --map loss=BPB --map accuracy=Acc?"
+    assert "accuracy" not in hints(["run"], ["model", "accuracy", "Acc"])
+
+
 def test_a_column_may_be_mapped_by_the_name_it_has_though_capitals_alone_tell_it_from_ours(
     tmp_path: Path,
 ) -> None:

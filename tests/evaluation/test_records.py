@@ -126,6 +126,19 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_observations(invalid)
 
 
+@pytest.mark.parametrize(("name", "mark"), [("obs.CSV", ","), ("obs.tsv", "\t")])
+def test_a_file_of_other_endings_that_is_a_csv_is_read(
+    name: str, mark: str, tmp_path: Path, observations: pd.DataFrame
+) -> None:
+    observations.to_csv(tmp_path / name, sep=mark, index=False)
+    pd.testing.assert_frame_equal(read_observations(tmp_path / name), validate(observations))
+
+
+def test_a_spreadsheet_is_told_to_be_saved_as_csv(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a spreadsheet; save its sheet as CSV"):
+        read_observations(tmp_path / "obs.xlsx")
+
+
 def test_a_refused_table_leaves_the_old_file(tmp_path: Path, observations: pd.DataFrame) -> None:
     path = tmp_path / "obs.parquet"
     write_observations(observations, path)

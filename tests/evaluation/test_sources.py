@@ -109,6 +109,33 @@ def test_what_is_no_log_is_named(olmo_ladder: Path, tmp_path: Path) -> None:
         import_olmo_ladder(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["1e999", "1" + "0" * 400, "-5", "0", "NaN", '"many"', "[]"])
+@pytest.mark.parametrize("key", ["n", "flops"])
+def test_sizes_that_are_no_counts_are_refused(key: str, number: str, tmp_path: Path) -> None:
+    (tmp_path / "190M-1xC.csv").write_text("_step\n1\n")
+    other = "flops" if key == "n" else "n"
+    text = f'{{"190M": {{"paths": ["190M-1xC.csv"], "{key}": {number}, "{other}": 7}}}}'
+    (tmp_path / "final.json").write_text(text)
+    with pytest.raises(InputError, match=r"final\.json: an entry lacks paths, n or flops"):
+        import_olmo_ladder(tmp_path)
+
+
+def test_a_number_of_more_digits_than_any_float_is_named(olmo_ladder: Path, tmp_path: Path) -> None:
+    log = (olmo_ladder / "ladder-runs/190M-1xC.csv").read_text().splitlines()
+    place = log[0].split(",").index("_step")
+    found = {}
+    for digits in (400, 25):
+        cells = log[2].split(",")
+        cells[place] = "1" + "0" * digits
+        (tmp_path / "190M-1xC.csv").write_text("\n".join([*log[:2], ",".join(cells), *log[3:]]))
+        with pytest.raises(InputError) as caught:
+            import_olmo_ladder(tmp_path)
+        found[digits] = str(caught.value)
+    assert "row 2, column '_step': " in found[400]
+    # It is a number, and too large for a step.
+    assert "is too large" in found[25]
+
+
 def test_an_import_gives_the_same_bytes_every_time(olmo_ladder: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir()

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evaluation.files import InputError
-from evaluation.tabular import ColumnMap, TaskColumns, count, import_csv, import_wandb
+from evaluation.tabular import (
+    ColumnMap,
+    TaskColumns,
+    count,
+    import_csv,
+    import_wandb,
+    read_mapped,
+)
 
 
 def written(folder: Path, text: str, name: str = "x.csv") -> Path:
@@ -143,7 +152,20 @@ def test_counts_are_read_as_people_write_them(text: str) -> None:
         ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS, runs={"y": (1, 2)}), "run 'x' has no"),
         ("run,params,tokens,task,loss\nx,1,2,t,1\n", ColumnMap(values=BITS, targets=("7B",)), "7B"),
         ("run,params,step\nx,1,\n", ColumnMap(), "row 1, column 'step': '' is not a count"),
-        ("run;params\nx;1,9e8\n", ColumnMap(), "'1,9e8' is not a count"),
+        ("run;params\nx;1,9e8\n", ColumnMap(), "'1,9e8' is not a count.*a decimal point"),
+        (
+            "Model Name,N,D,arc_bpb\na,1,2,3\n",
+            ColumnMap(),
+            "needs run, params, tokens, task, loss, loss_unit; there are Model Name, N, D, "
+            "arc_bpb; did you mean --map 'run=Model Name' --map params=N --map tokens=D\\?; "
+            "add --task NAME=LOSS,ACCURACY --value loss_unit=bits/byte",
+        ),
+        ("run,task,loss\nx,t,1\n", ColumnMap(values=BITS), "add --run NAME:PARAMS:TOKENS$"),
+        (
+            "run,params,tokens,benchmark,bpb\nx,1,2,t,1\n",
+            ColumnMap(),
+            "task=benchmark --map loss=bpb",
+        ),
         ("run,run\nx,y\n", ColumnMap(), "the column 'run' twice"),
         ("run,params\nx,1,2\n", ColumnMap(), "cannot be read as CSV"),
         (
@@ -174,8 +196,94 @@ def test_files_that_are_none_are_named(tmp_path: Path) -> None:
     binary.write_bytes(b"\x00\xff\xfe\x80,1\n\x81")
     with pytest.raises(InputError, match="cannot be read as CSV"):
         import_csv(binary, ColumnMap())
+    with pytest.raises(InputError, match=r"sheet.xlsx: is a spreadsheet; save its sheet as CSV"):
+        import_csv(written(tmp_path, "PK", "sheet.xlsx"), ColumnMap())
+    binary.write_text(LONG, encoding="utf-16")
+    with pytest.raises(InputError, match="it is not UTF-8"):
+        import_csv(binary, ColumnMap())
     written(tmp_path, CHART, "one.csv")
     written(tmp_path, LONG, "two.csv")
     binary.unlink()
     with pytest.raises(InputError, match=r"two.csv: is no chart's export"):
         import_wandb(tmp_path, ColumnMap(values=BITS))
+
+
+THEIRS = ColumnMap(columns=MAPPED, values=BITS)
+SHARES = re.sub(r",(\d\d)\n", r",0.\1\n", LONG)
+
+
+@pytest.mark.parametrize(
+    ("cell", "instead", "mapping", "said"),
+    [
+        ("1.1", "-1", THEIRS, "row 2, column 'bpb': '-1' is too small"),
+        ("1.1", "abc", THEIRS, "row 2, column 'bpb': 'abc' is not a number"),
+        ("0.44", "44", THEIRS, "row 2, column 'acc': '44' is too large"),
+        (
+            "0.44",
+            "444",
+            replace(THEIRS, percent=True),
+            "row 2, column 'acc': '444' is no percentage",
+        ),
+        ("200,arc", "2.5,arc", THEIRS, "row 2, column 'it': 2.5 is not a whole number"),
+        ("200,arc", "100,arc", THEIRS, "row 2, columns name, it, bench: a second row for"),
+        ("190M,3.8B,200", "9M,3.8B,200", THEIRS, "row 2, column 'N': 9000000.0 differs from"),
+        ("3.9e12", "inf", THEIRS, "row 3, column 'D': inf is infinite"),
+        ("arc,0.7", ",0.7", THEIRS, "row 3, column 'bench': is empty"),
+    ],
+)
+def test_a_bad_value_is_told_by_the_column_that_the_file_has(
+    tmp_path: Path, cell: str, instead: str, mapping: ColumnMap, said: str
+) -> None:
+    assert cell in SHARES
+    path = written(tmp_path, SHARES.replace(cell, instead))
+    with pytest.raises(InputError, match=re.escape(said)):
+        import_csv(path, mapping)
+    if not mapping.percent:
+        with pytest.raises(InputError, match=re.escape(said)):
+            read_mapped(path, MAPPED | BITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,1,10,,1.1,1\nb,2,20,0.4,1.2,7\n", "row 2, column 'y acc': '7' is too large"),
+        ("a,1,10,,1,\na,3,20,0.4,1.2,0.1\n", "row 2, column 'params': 3.0 differs from"),
+        ("a,1,10,,-2,\nb,2,20,0.4,,0.1\n", "row 1, column 'y': '-2' is too small"),
+        ("a,1,10,7,1,\n", "row 1, column 'x acc': '7' is too large"),
+    ],
+)
+def test_a_bad_value_of_a_wide_table_is_told_by_its_own_row_and_column(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    path = written(tmp_path, f"run,params,tokens,x acc,y,y acc\n{text}")
+    tasks = (TaskColumns("x", "y", "x acc"), TaskColumns("y", "y", "y acc"))
+    with pytest.raises(InputError, match=re.escape(said)):
+        import_csv(path, ColumnMap(values=BITS, tasks=tasks))
+
+
+def test_a_bad_value_of_a_chart_is_told_by_its_step_and_series(tmp_path: Path) -> None:
+    mapping = ColumnMap(
+        values=BITS,
+        tasks=(TaskColumns("t", "eval/bpb"),),
+        runs={"a": (1e8, 2e9), "b": (1e8, 2e9)},
+    )
+    for cell, said in (("oops", "'oops' is not a number"), ("-3", "'-3' is too small")):
+        path = written(tmp_path, CHART.replace('"200","1.2"', f'"200","{cell}"'))
+        with pytest.raises(InputError, match=f"x.csv: step 200, column 'a - eval/bpb': {said}"):
+            import_wandb(path, mapping)
+
+
+def test_a_column_that_is_missing_is_asked_for_among_those_that_the_file_has(
+    tmp_path: Path,
+) -> None:
+    path = written(tmp_path, LONG)
+    columns = {ours: theirs for ours, theirs in MAPPED.items() if ours != "loss"}
+    asked = r"needs loss; there are name, N, .*--map loss=bpb"
+    with pytest.raises(InputError, match=asked) as said:
+        import_csv(path, ColumnMap(columns=columns, values=BITS))
+    assert "loss_unit" not in str(said.value)
+    with pytest.raises(InputError, match="--value loss_unit=bits/byte"):
+        import_csv(path, ColumnMap(columns=MAPPED))
+    # As it says.
+    table = import_csv(path, ColumnMap(columns=MAPPED | BITS, percent=True))
+    assert set(table["loss_unit"]) == {"bits/byte"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fault_campaign import RUNG, TINY
+from fault_ladder import RUNG, TINY
 
 from ladder.runs import RunsFolder
 

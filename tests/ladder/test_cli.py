@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from command_line import fails
+from command_line import document, fails
 from conftest import synthetic
 
 from evaluation.records import write_observations
@@ -45,19 +45,6 @@ AUDIT_FIELDS = {
     "step1_error",
     "step2_error",
 }
-
-
-@pytest.fixture
-def table(tmp_path: Path, observations: pd.DataFrame) -> Path:
-    path = tmp_path / "obs.parquet"
-    write_observations(observations, path)
-    return path
-
-
-def document(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
-    """Run a command with --json; its standard output must be one document."""
-    assert main([*(str(a) for a in arguments), "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
@@ -203,68 +190,6 @@ def test_a_seal_goes_from_predict_to_audit(
     assert "exists" in fails(capsys, "predict", before, *target)
     assert "already" in fails(capsys, "predict", after, *target[:2], "--seal", tmp_path / "n.json")
     assert "must end in .json" in fails(capsys, "predict", before, *target[:3], tmp_path / "s.txt")
-
-
-def test_a_csv_of_ones_own_is_imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    theirs = tmp_path / "theirs.csv"
-    table = synthetic().rename(columns={"run": "model", "params": "N"}).drop(columns="role")
-    table.assign(accuracy=100 * table["accuracy"]).to_csv(theirs, index=False)
-    out = tmp_path / "obs.parquet"
-    options = ["--map", "run=model", "--map", "params=N", "--target", "T*", "--percent"]
-    assert main(["import", "csv", str(theirs), "--out", str(out), *options]) == 0
-    assert "16 ladder, 1 target" in capsys.readouterr().err
-    assert document(capsys, "audit", out)["rows"]
-
-
-MAPPED = {"run": "model", "params": "N", "tokens": "D", "loss": "bpb", "loss_unit": "unit"}
-READERS = {
-    "predict": (),
-    "audit": (),
-    "noise": ("--last", "3"),
-    "allocate": ("--flops", "1e23", "--task", "quiz", "--replicates", "5"),
-    "next": ("--target", "7B:7B:4T", "--budget", "1e22", "--candidate", "2B:2B:80B"),
-    "exponents": ("--task", "quiz", "--replicates", "5", "--slices-only"),
-}
-"""Commands that read one table, and what else they need."""
-
-
-@pytest.mark.parametrize("command", READERS)
-def test_a_table_of_other_names_is_read_with_map_as_one_of_ours(
-    command: str, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    frame = pd.read_parquet(table).drop(columns="schema_version")
-    frame.rename(columns=MAPPED).to_csv(tmp_path / "theirs.csv", index=False, sep=";")
-    pairs = [word for ours, theirs in MAPPED.items() for word in ("--map", f"{ours}={theirs}")]
-    found = document(capsys, command, tmp_path / "theirs.csv", *READERS[command], *pairs)
-    assert found == document(capsys, command, table, *READERS[command])
-    wrong = [word.replace("=N", "=Nn") for word in pairs]
-    said = fails(capsys, command, tmp_path / "theirs.csv", *READERS[command], *wrong)
-    assert "no column 'Nn'; did you mean 'N'? there are model, role, N, D" in said
-    bare = fails(capsys, command, tmp_path / "theirs.csv", *READERS[command])
-    assert "did you mean --map run=model --map params=N --map tokens=D --map loss=bpb" in bare
-
-
-def test_column_is_another_name_for_map(
-    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    frame = pd.read_parquet(table).rename(columns={"run": "model"})
-    frame.to_csv(tmp_path / "theirs.csv", index=False)
-    out = ["--out", str(tmp_path / "obs.csv")]
-    assert main(["import", "csv", str(tmp_path / "theirs.csv"), *out, "--column", "run=model"]) == 0
-    assert main(["predict", str(tmp_path / "theirs.csv"), "--column", "run=model"]) == 0
-
-
-def test_two_tables_of_other_names_are_compared_with_map(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = two_recipes(tmp_path)
-    plain = document(capsys, "compare", one, two)
-    for path in (one, two):
-        pd.read_parquet(path).rename(columns={"params": "N"}).to_csv(
-            path.with_suffix(".csv"), index=False
-        )
-    tables = one.with_suffix(".csv"), two.with_suffix(".csv")
-    assert document(capsys, "compare", *tables, "--map", "params=N") == plain
 
 
 @pytest.mark.parametrize("command", ["predict", "report"])
@@ -447,60 +372,3 @@ def test_what_would_fail_after_the_training_fails_before_it(
     (tmp_path / "file").write_text("")
     assert "is a file" in fails(capsys, "run", tiny_config, "--runs", tmp_path / "file")
     assert "cannot be made" in fails(capsys, "run", tiny_config, "--runs", tmp_path / "file" / "x")
-
-
-def two_recipes(tmp_path: Path) -> tuple[Path, Path]:
-    """Two tables of the same rungs, the first of a loss 2% lower."""
-    paths = tmp_path / "good.parquet", tmp_path / "fair.parquet"
-    for path, factor in zip(paths, (0.98, 1.0), strict=True):
-        table = synthetic()
-        write_observations(table.assign(loss=table["loss"] * factor), path)
-    return paths
-
-
-def test_compare_has_the_documented_shape(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = two_recipes(tmp_path)
-    found = document(capsys, "compare", one, two)
-    assert found["version"] == 1
-    assert found["recipes"] == ["good", "fair"]
-    (row,) = found["pairs"]
-    assert row["loss_difference"] < 0 < row["accuracy_difference"] + 1
-    assert row["loss_probability"] > 0.9
-    assert row["gain"] > 1
-    assert row["loss_actual"] < 0
-    assert {p["parameter"] for p in found["parameters"]} == {"a", "alpha", "b", "beta", "E"}
-    assert [d["measure"] for d in found["decisions"]] == ["loss"]
-
-
-def test_compare_splits_one_table_by_a_column(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = two_recipes(tmp_path)
-    whole = pd.concat(
-        [
-            pd.read_parquet(path).assign(recipe=path.stem).assign(run=lambda t: t.run + t.recipe)
-            for path in (one, two)
-        ]
-    )
-    write_observations(whole, tmp_path / "both.parquet")
-    apart = document(capsys, "compare", one, two)
-    together = document(capsys, "compare", tmp_path / "both.parquet", "--by", "recipe")
-    assert together["recipes"] == ["good", "fair"]
-    assert together["pairs"][0]["loss_difference"] == apart["pairs"][0]["loss_difference"]
-
-
-def test_compare_says_what_is_missing_in_one_line(
-    tmp_path: Path, table: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    one, two = two_recipes(tmp_path)
-    assert "needs two tables or more" in fails(capsys, "compare", one)
-    assert "is given twice" in fails(capsys, "compare", one, one)
-    assert "no such column" in fails(capsys, "compare", table, "--by", "mix")
-    assert "takes one table, not 2" in fails(capsys, "compare", one, two, "--by", "recipe")
-    frame = pd.read_parquet(one)
-    write_observations(frame[frame["role"] == "ladder"], one)
-    write_observations(pd.read_parquet(two).query("role == 'ladder'"), two)
-    assert "no run has the role target" in fails(capsys, "compare", one, two)
-    assert "must read NAME" in fails(capsys, "compare", one, two, "--target", "7B")

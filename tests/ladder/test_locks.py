@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from evaluation.files import InputError
+from ladder import locks
+from ladder.corpora.disk import locked
 from ladder.locks import hold, is_held, read_holder
 
 HOLDS = """
@@ -83,6 +88,59 @@ def test_some_share_a_folder_and_one_for_all_of_it_waits_for_none_of_them(tmp_pa
             pass
     with hold(path, "trains it"):
         pass
+
+
+def test_who_waits_is_told_for_whom_and_goes_on_once_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, ends = tmp_path / ".lock", list[str]()
+    with other(path) as process:
+
+        def told(line: str, file: object) -> None:
+            ends.append(line)
+            process.kill()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(locks, "TOLD_AFTER", 0.0)
+            patch.setattr(locks, "print", told, raising=False)
+            with locked(path):
+                assert len(ends) == 1
+    assert ends[0].startswith(f"{tmp_path}: process {process.pid} (-c ")
+    assert ends[0].endswith("Z, makes its corpus; waiting for it")
+    with other(path) as process:
+        refused = pytest.raises(InputError, match=f"process {process.pid} .* tables; wait for it")
+        with refused, hold(path, "writes its tables", wait=0.3, patient=True):
+            pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_one_line_and_a_look_at_one_says_that_it_cannot_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuses(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    for take in (hold(tmp_path / ".lock", "trains it"), locked(tmp_path / ".lock")):
+        with pytest.raises(InputError, match=r"keeps no locks .* name a folder on another"), take:
+            pytest.fail("is not guarded")
+    assert is_held(tmp_path / ".lock") is None
+    assert is_held(tmp_path / "nowhere" / ".lock") is False
+
+
+def test_a_number_of_another_container_is_not_taken_for_one_of_ours(tmp_path: Path) -> None:
+    """Containers may have one name, and each its own numbers: none is known to have ended."""
+    path = tmp_path / ".lock"
+    with other(path) as process:
+        holder = json.loads(path.read_text())
+        holder |= {"command_pid": 2**22 + 1, "processes": "elsewhere"}
+        path.write_text(json.dumps(holder) + "\n")
+        refused = pytest.raises(InputError, match="process 4194305 in another container on ")
+        before = time.monotonic()
+        with refused, hold(path, "trains it", wait=600):
+            pass
+        assert time.monotonic() - before < 60
+        assert process.poll() is None
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -52,6 +52,38 @@ def test_text_is_tokenised_once_before_anything_trains(
     assert not list((tmp_path / "runs").glob("a-*"))
 
 
+@pytest.mark.parametrize(
+    "absent",
+    [{"files": ["absent/*.jsonl"]}, {"tokens": ["absent/*.npy"]}, {"files": ["web.csv"]}],
+)
+def test_a_source_that_cannot_be_read_is_told_before_a_tokenizer_is_trained(
+    absent: dict[str, object],
+    config: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "web.csv").write_text("text\nsome\n")
+    sources = [
+        {"name": "web", "files": [f"{tmp_path}/web.jsonl"]},
+        {"name": "last", **absent},
+    ]
+    lacking = changed(config, sources=sources, tokenizer={"train": 300})
+    monkeypatch.setattr(
+        "ladder.corpora.tokenizer.trained_tokenizer", lambda *_: pytest.fail("is trained")
+    )
+    fails(capsys, "tokenise", lacking, "--runs", tmp_path / "runs")
+    assert not list((tmp_path / "runs").rglob("*.bin"))
+
+
+def test_shards_outlive_the_files_that_they_were_made_from(config: Path, tmp_path: Path) -> None:
+    command = ["tokenise", str(config), "--runs", str(tmp_path / "runs")]
+    assert main(command) == 0
+    (tmp_path / "web.jsonl").unlink()
+    assert main(command) == 0
+
+
 def test_a_config_whose_inputs_are_there_lacks_nothing(config: Path) -> None:
     assert missing(load_config(str(config))) == []
     assert missing(load_config("quickstart")) == []

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -11,9 +14,11 @@ import pytest
 
 from evaluation.checksums import check_text
 from evaluation.files import InputError
+from ladder.cli import main
 from ladder.config import load_config
 from ladder.plan import make_plan
-from ladder.runs import Progress, RunsFolder
+from ladder.runs import UNSURE, Progress, RunsFolder
+from ladder.slurm import Job, with_job
 
 
 @pytest.fixture
@@ -71,6 +76,29 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
     assert folder.finished
 
 
+def test_without_locks_a_status_says_that_it_cannot_tell_and_the_queue_may(
+    runs: RunsFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rung = make_plan(runs.load_config()).run("b-1xC")
+    folder = runs.rung(rung.name)
+    with folder.lock():
+        folder.write_manifest(rung, "running")
+        folder.write_progress(Progress(5, rung.steps, 3.0, 100.0, time.time()))
+
+    def refuses(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuses)
+    status = folder.status(rung)
+    assert (status.state, status.error) == ("running", UNSURE)
+    main(["status", str(runs.path)])
+    assert f"{rung.name}: running: {UNSURE}" in " ".join(capsys.readouterr().out.split())
+    queued, runs_on = (Job("7", state, "") for state in ("PENDING", "RUNNING"))
+    assert with_job(status, queued, rung).state == "queued"
+    known = with_job(status, runs_on, rung)
+    assert (known.state, known.error) == ("running", "")
+
+
 def test_nothing_is_gathered_before_a_run_has_finished(runs: RunsFolder) -> None:
     with pytest.raises(InputError, match="no run has finished"):
         runs.gather(make_plan(runs.load_config()))
@@ -106,7 +134,7 @@ def test_every_version_and_machine_that_had_a_hand_is_kept(
     folder.path.mkdir()
     folder.write_manifest(rung, "running")
     folder.write_manifest(rung, "failed", error="x")
-    monkeypatch.setattr("ladder.runs._version", lambda name: "9.9")
+    monkeypatch.setattr("ladder.runs.version_of", lambda name: "9.9")
     monkeypatch.setattr("ladder.runs.machine_name", lambda: "8 cores of Y, 2 x H100")
     folder.write_manifest(rung, "finished")
     manifest = json.loads(folder.manifest.read_text())

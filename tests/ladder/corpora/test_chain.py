@@ -90,6 +90,25 @@ def test_an_unbiased_walk_is_at_a_node_in_proportion_to_its_degree() -> None:
     assert chain.entropy_rate == pytest.approx((degrees * np.log(degrees)).sum() / 6000)
 
 
+def test_the_mixing_time_is_computed_once_and_only_where_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def counted(chain: Chain) -> tuple[int | None, str]:
+        asked.append(chain)
+        return 7, ""
+
+    monkeypatch.setattr("ladder.corpora.exact.mixing_time", counted)
+    chain = graph_chain(**CHAINS["unbiased"])
+    found = exactly(chain, "stationary", 7)
+    assert found.floor == found.entropy_rate
+    assert asked == []
+    assert found.document()["mixing_time"] == found.mixing_time == 7
+    assert "chain" not in found.document()
+    assert asked == [chain]
+
+
 @pytest.mark.parametrize("start", ["stationary", "uniform"])
 def test_the_floor_of_short_sequences_is_that_of_all_sequences_enumerated(start: str) -> None:
     chain = graph_chain(erdos_renyi={"nodes": 6, "edges": 9}, kappa=1.0, seed=3)

@@ -82,6 +82,13 @@ def test_a_digest_tells_tokenizers_apart(tmp_path: Path) -> None:
     assert other.digest != encoding.digest
 
 
+def test_bytes_are_known_as_such_for_they_need_no_tokenizer(tmp_path: Path) -> None:
+    kept = own.save(tmp_path / "bytes", own.wrapped(own.byte_tokenizer()), None, own.BYTES)
+    assert kept.is_bytes
+    words = own.wrapped(own.trained_tokenizer(400, DOCUMENTS))
+    assert not own.save(tmp_path / "words", words, None, "words").is_bytes
+
+
 def test_a_tokenizer_without_an_end_is_one_line(tmp_path: Path) -> None:
     raw = Tokenizer(models.WordLevel({"a": 0, "b": 7}, unk_token="a"))
     words = PreTrainedTokenizerFast(tokenizer_object=raw)
