@@ -1,11 +1,13 @@
 """Times the commands on a big runs folder and a wide table: seconds and peak memory a process.
 
     OMP_NUM_THREADS=1 python benchmarks/load.py [--out benchmarks/results/load.json] [--only WORD]
+                                                [--data FOLDER]
 
-Made anew in a temporary folder: a runs folder of 1000 finished runs (25 sizes by 40 multiples, 20
-tasks, 50 checkpoints: 10^6 rows of observations), and a table of 10^4 tasks by 30 rungs and a
-target. The data follow one law and one sigmoid a task with noise (seed 0). The rival is what reads
-such a table in plain pandas: read_parquet and one groupby mean. Prints benchmarks/load.md.
+Made in a temporary folder, or in FOLDER and kept there: a runs folder of 1000 finished runs (25
+sizes by 40 multiples, 20 tasks, 50 checkpoints: 10^6 rows of observations), and a table of 10^4
+tasks by 30 rungs and a target. The data follow one law and one sigmoid a task with noise (seed 0).
+The rival is what reads such a table in plain pandas: read_parquet and one groupby mean. Prints
+benchmarks/load.md.
 """
 
 from __future__ import annotations
@@ -40,14 +42,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", default="")
+    parser.add_argument("--data", type=Path)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = chosen.data or Path(name)
         runs, wide = folder / "runs", folder / "wide.parquet"
-        begin = time.perf_counter()
-        rows = make_runs(runs)
-        make_wide(wide)
-        print(f"made {rows:,} rows in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
+        if not wide.exists():
+            begin = time.perf_counter()
+            rows = make_runs(runs)
+            make_wide(wide)
+            print(f"made {rows:,} rows in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
         found = [
             measure(label, command)
             for label, command in commands(runs, wide).items()

@@ -34,14 +34,24 @@ LADDERS = {
     "24 rungs": (("190M-*", "370M-*", "760M-*", "1B-*"), ("3B-*",)),
     "30 rungs": (("*xC*",), ()),
 }
-COMPARED = ("default", "published", "own", "shared", "direct", "single_step")
+EVERYWHERE = ("default", "published", "own", "shared", "direct")
+"""Methods that six rungs are enough for: every split scores them."""
+
+COMPARED = (*EVERYWHERE, "single_step")
+"""The last one needs seven rungs, and is compared with the default where it can be."""
+
+Results = dict[str, dict[str, Backtest]]
+"""Of each ladder the back-test that each method is read from."""
 
 
 def main(folder: Path) -> None:
     """Print everything."""
     table = import_olmo_ladder(folder).observations
     results = {
-        name: backtest(table, COMPARED, rungs, score, PAPER)
+        name: {
+            **dict.fromkeys(EVERYWHERE, backtest(table, EVERYWHERE, rungs, score, PAPER)),
+            "single_step": backtest(table, ("default", "single_step"), rungs, score, PAPER),
+        }
         for name, (rungs, score) in LADDERS.items()
     }
     print(f"`python benchmarks/methods.py`, {len(PAPER)} tasks, points of accuracy\n")
@@ -53,44 +63,47 @@ def main(folder: Path) -> None:
     show_targets(table)
 
 
-def show_scores(results: dict[str, Backtest]) -> None:
+def show_scores(results: Results) -> None:
     """Each method on each ladder."""
     print("## Back-tests inside the ladder\n")
     print(
         "| ladder | method | splits | error | in 80% | in 95% | left-out 80% | left-out 95% "
         "| half-width | interval score | of a constant |\n" + "| --- " * 11 + "|"
     )
-    for name, result in results.items():
-        for s in result.scores:
+    for name, by_method in results.items():
+        found = [s for method, own in by_method.items() for s in own.scores if s.method == method]
+        for s in sorted(found, key=lambda s: s.mean_abs_error):
+            rows = by_method[s.method].rows
+            splits = {r.split for r in rows if r.method == s.method and r.error is not None}
             print(
-                f"| {name} | {s.method} | {len(result.splits)} | {100 * s.mean_abs_error:.2f} "
+                f"| {name} | {s.method} | {len(splits)} | {100 * s.mean_abs_error:.2f} "
                 f"| {s.coverage80:.2f} | {s.coverage95:.2f} | {s.left_out80:.2f} "
                 f"| {s.left_out95:.2f} | {100 * s.width80:.1f} | {100 * s.winkler80:.2f} "
                 f"| {100 * s.winkler80_constant:.2f} |"
             )
 
 
-def show_pairs(results: dict[str, Backtest]) -> None:
+def show_pairs(results: Results) -> None:
     """The default against each other method."""
     print("\n## Paired differences\n")
     print("| ladder | default against | difference | standard error |\n| --- | --- | --- | --- |")
-    for name, result in results.items():
+    for name, by_method in results.items():
         for other in COMPARED[1:]:
-            c = compare(result.rows, "default", other)
+            c = compare(by_method[other].rows, "default", other)
             print(
                 f"| {name} | {other} | {100 * c.difference:+.2f} | {100 * c.standard_error:.2f} |"
             )
 
 
-def show_widths(results: dict[str, Backtest]) -> None:
+def show_widths(results: Results) -> None:
     """The weights that minimise the mean interval score at 80% and 95%, on 16 and 24 rungs."""
     print("\n## Widths: weights of climb, spread and parameters by the back-tests\n")
     print("| method | fitted | used | coverage as used, 16 / 24 rungs |\n| --- | --- | --- | --- |")
-    frames = [results[n].frame().assign(ladder=n) for n in ("16 rungs", "24 rungs")]
-    every = pd.concat(frames)
-    every = every[every["error"].notna() & np.isfinite(every["parameters"].astype(float))]
     for name in COMPARED:
-        rows = every[every["method"] == name]
+        ladders = ("16 rungs", "24 rungs")
+        rows = pd.concat([results[n][name].frame().assign(ladder=n) for n in ladders])
+        rows = rows[(rows["method"] == name) & rows["error"].notna()]
+        rows = rows[np.isfinite(rows["parameters"].astype(float))]
         fitted = fit_widths(rows)
         method = METHODS[name]
         votes = [c.kind for c in method.chains if c.votes]

@@ -113,7 +113,7 @@ def method_score(method: str, rows: list[BacktestRow]) -> MethodScore:
     # An interval is cut at 0 and 1; what is rescaled is the width before.
     wide = np.array([max(r.standard_error or 0.0, 1e-12) for r in bounded])
     half80, half95 = LEVEL80 * wide, LEVEL95 * wide
-    constant = _left_out_quantile(size, tasks, 0.8)
+    constant = left_out_quantile(size, tasks, 0.8)
     losses = [r for r in rows if r.loss_lower80 is not None]
     return MethodScore(
         method=method,
@@ -122,8 +122,8 @@ def method_score(method: str, rows: list[BacktestRow]) -> MethodScore:
         loss_error=float(np.mean([abs(math.log(r.loss_predicted / r.loss_actual)) for r in rows])),
         coverage80=_share(_inside(r.actual, r.lower80, r.upper80) for r in bounded),
         coverage95=_share(_inside(r.actual, r.lower95, r.upper95) for r in bounded),
-        left_out80=_share(size <= half80 * _left_out_quantile(size / half80, tasks, 0.8)),
-        left_out95=_share(size <= half95 * _left_out_quantile(size / half95, tasks, 0.95)),
+        left_out80=_share(size <= half80 * left_out_quantile(size / half80, tasks, 0.8)),
+        left_out95=_share(size <= half95 * left_out_quantile(size / half95, tasks, 0.95)),
         width80=_mean([((r.upper80 or 0) - (r.lower80 or 0)) / 2 for r in bounded]),
         winkler80=_mean(
             [interval_score(r.actual or 0, r.lower80 or 0, r.upper80 or 0, 0.8) for r in bounded]
@@ -152,15 +152,31 @@ def winkler(error: np.ndarray[Any, Any], half: np.ndarray[Any, Any], level: floa
     return float((2 * half + 2 / (1 - level) * outside).mean())
 
 
-def _left_out_quantile(
+def left_out_quantile(
     values: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any], level: float
 ) -> np.ndarray[Any, Any]:
     """For every row the quantile of the values of all other tasks; of all where there is one."""
     result = np.full(len(values), np.nan)
-    for task in set(tasks):
-        others = tasks != task if (tasks != task).any() else tasks == task
-        result[tasks == task] = np.quantile(values[others], level)
+    order = values.argsort(kind="stable")
+    ranked, rank = values[order], order.argsort()
+    by_task: dict[str, list[int]] = {}
+    for row, task in enumerate(tasks.tolist()):
+        by_task.setdefault(task, []).append(row)
+    for own in by_task.values():
+        gone = np.sort(rank[own]).tolist() if len(by_task) > 1 else []
+        last = len(values) - len(gone) - 1
+        spot = level * last
+        low = int(spot)
+        below, above = (ranked[_rank_without(gone, k)] for k in (low, min(low + 1, last)))
+        result[own] = below + (above - below) * (spot - low)
     return result
+
+
+def _rank_without(gone: Sequence[int], rank: int) -> int:
+    """The rank among all of what has this rank where some ranks, rising, are gone."""
+    for other in gone:
+        rank += other <= rank
+    return rank
 
 
 def _inside(value: float | None, lower: float | None, upper: float | None) -> bool:

@@ -18,6 +18,11 @@ LARGEST_CONDITION = 1e9
 """Condition of the column-scaled Jacobian above which parameters are not determined: the published
 fits of the real ladder have 500 to 4000, a ladder of one size has infinity."""
 
+PRESSED = 1e-6
+"""Cosine between the residuals and a parameter's gradient up to which nothing presses it on its
+bound: in back-tests of the published ladder by the published laws a valley that ends at a bound has
+1e-8 or less, a bound that is needed 1e-5 or more."""
+
 SINGULAR = 1e300
 """Condition that stands for infinity, which JSON cannot hold."""
 
@@ -95,21 +100,31 @@ def certify(
     points: NDArray[np.intp],
     noise_is_known: bool,
     clusters: NDArray[np.intp] | None,
+    best: NDArray[np.intp] | None = None,
 ) -> list[Fit]:
-    """The best start of each problem, (P, S) of cost, with what vouches for it."""
-    law, log, rows = problem.law, problem.objective.log, np.arange(len(cost))
-    best = cost.argmin(axis=-1)
-    chosen, least = theta[rows, best], cost[rows, best]
-    # With data that a law meets exactly the objective is rounding noise: agreement needs a floor.
-    size = np.log(problem.values) if log else problem.values
-    scale = problem.noise[:, 0, 0] ** 2
-    floor = 1e-18 * (problem.weights * (1 + size**2)).sum(axis=-1)[:, 0] / scale
-    agreeing = (cost <= (least * (1 + AGREEMENT) + floor)[:, None]).sum(axis=-1)
+    """One start of each problem, of theta (P, S, p) and cost (P, S), with what vouches for it.
+
+    `best` (P,) says which, by default the one of the least cost.
+    """
+    law, rows = problem.law, np.arange(len(cost))
+    best = cost.argmin(axis=-1) if best is None else best
+    chosen, least = theta[rows, best], cost.min(axis=-1)
+    agreeing = as_good(problem, cost).sum(axis=-1)
     lower, upper = bounds(law)
     span = 1e-9 * (1 + np.abs(chosen))
     bound = (chosen <= lower + span) | (chosen >= upper - span)
     residual, gradient = problem.residuals(chosen[:, None])
-    judged = _judged(problem, residual[:, 0], gradient[:, 0], ~bound, noise_is_known, clusters)
+    off, slope = residual[:, 0], gradient[:, 0]
+    judged = _judged(problem, off, slope, ~bound, noise_is_known, clusters)
+    # A valley may end at a bound, which then determines nothing.
+    loose = bound & ~_pressed(problem, chosen[:, None], residual, gradient)
+    some = np.flatnonzero(loose.any(axis=-1))
+    if len(some):
+        part, which = problem.select(some), None if clusters is None else clusters[some]
+        free = ~bound[some] | loose[some]
+        without = _judged(part, off[some], slope[some], free, noise_is_known, which)
+        for i, told in zip(some.tolist(), without, strict=True):
+            judged[i] = told if told[0] >= LARGEST_CONDITION else judged[i]
     return [
         Fit(
             law=law.name,
@@ -128,6 +143,29 @@ def certify(
     ]
 
 
+def as_good(problem: Problem, cost: Array) -> NDArray[np.bool_]:
+    """Which starts, (P, S) of cost, agree with the best one of their problem."""
+    # With data that a law meets exactly the objective is rounding noise: agreement needs a floor.
+    size = np.log(problem.values) if problem.objective.log else problem.values
+    scale = problem.noise[:, 0, 0] ** 2
+    floor = 1e-18 * (problem.weights * (1 + size**2)).sum(axis=-1)[:, 0] / scale
+    least = cost.min(axis=-1)
+    return np.asarray(cost <= (least * (1 + AGREEMENT) + floor)[:, None])
+
+
+def _pressed(problem: Problem, theta: Array, residual: Array, gradient: Array) -> NDArray[np.bool_]:
+    """Whether the objective slopes along each parameter, (P, p), so that a bound must hold it."""
+    pull = (theta - problem.prior.mean) / problem.prior.sd
+    slope = problem.weights * np.clip(residual, -problem.objective.delta, problem.objective.delta)
+    along = (slope[..., None, :] @ gradient)[..., 0, :] + pull / problem.prior.sd
+    weights = problem.weights[..., None]
+    steep = (weights * gradient**2).sum(axis=-2) + problem.prior.sd**-2.0
+    size = (slope**2 / np.maximum(problem.weights, 1e-300)).sum(axis=-1) + (pull**2).sum(axis=-1)
+    free = np.abs(along) <= PRESSED * np.sqrt(steep * size[..., None])
+    # A parameter of a term that has vanished has no slope to judge by: held.
+    return np.asarray(~free | (steep == 0))[:, 0]
+
+
 Judged = tuple[float, float, tuple[tuple[float, ...], ...]]
 """A fit's condition, its relative rms and its covariance."""
 
@@ -142,7 +180,8 @@ def _judged(
 ) -> list[Judged]:
     """`_certify`'s linear algebra, at once for all problems of the same points and bounds.
 
-    `residual` (P, n) and its `gradient` (P, n, p); `free` (P, p) are the parameters at no bound.
+    `residual` (P, n) and its `gradient` (P, n, p); `free` (P, p) are the parameters that
+    count.
     """
     weights = problem.weights[:, 0]
     alike: dict[bytes, list[int]] = {}

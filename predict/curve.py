@@ -9,7 +9,7 @@ import pandas as pd
 
 from evaluation.records import InputError
 from predict.audit import audit
-from predict.numbers import levels
+from predict.numbers import levels, spaced
 from predict.points import RungPoint
 from predict.two_stage import TwoStage
 from predict.watch import each
@@ -36,7 +36,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order of their cut and limit, and cuts that could not be fitted, with why."""
+    """Points in the order of their cut and limit; cuts that were not or could not be fitted."""
 
     points: tuple[CurvePoint, ...]
     left_out: tuple[str, ...]
@@ -50,9 +50,21 @@ MEASURES: dict[str, Callable[[RungPoint], float]] = {
 """What a ladder can be cut by."""
 
 
+MOST_LIMITS = 40
+"""Limits of one measure up to which a ladder is cut at every one."""
+
+THINNED = 12
+"""Limits of one measure at which a ladder of more is cut, evenly spaced (benchmarks/load.md)."""
+
+
 def limits(rungs: Sequence[RungPoint], cut: str) -> list[float]:
-    """Where a ladder is cut by one of MEASURES, rising; the last keeps all of it."""
-    return levels((MEASURES[cut](r) for r in rungs), 1.05)
+    """Where a ladder is cut by one of MEASURES, rising; the last keeps all of it.
+
+    A ladder of more than MOST_LIMITS is cut at THINNED of them: work would else grow with the
+    square of the rungs.
+    """
+    every = levels((MEASURES[cut](r) for r in rungs), 1.05)
+    return every if len(every) <= MOST_LIMITS else spaced(every, THINNED)
 
 
 def compute_curve(
@@ -75,7 +87,12 @@ def compute_curve(
     ]
     audit(make_model().fit(observations), observations)
     points: list[CurvePoint] = []
-    left_out = []
+    left_out = [
+        f"{cut}: {len(every)} limits could be cut at; {len(some)} evenly spaced ones are"
+        for cut in cuts
+        if len(some := limits(rungs, cut))
+        < len(every := levels((MEASURES[cut](r) for r in rungs), 1.05))
+    ]
     for cut, limit in each([(c, limit) for c in cuts for limit in limits(rungs, c)], "cuts"):
         measure = MEASURES[cut]
         kept = [r for r in rungs if measure(r) <= limit]

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.records import InputError
-from predict.certificate import Fit, certify
+from predict.certificate import Fit, as_good, certify
 from predict.laws import Array, Law
 from predict.polish import ROUGH, polish
 from predict.problem import Objective, Prior, Problem, condensed
 from predict.starts import grid_starts
+from predict.ties import nearest
 
 __all__ = ["Fit", "Objective", "Prior", "fit", "refit"]
 
@@ -128,7 +129,43 @@ def _fit_batch(
             theta, cost = polish(problem, theta)
             problem = replace(problem, noise=_noise(problem, theta, cost, noise or (0, 0)))
         theta, cost = polish(problem, theta)
-        return certify(problem, theta, cost, points, noise is not None, clusters)
+        return _without_ties(problem, inputs, theta, cost, points, noise is not None, clusters)
+
+
+def _without_ties(
+    problem: Problem,
+    inputs: list[Array],
+    theta: Array,
+    cost: Array,
+    points: NDArray[np.intp],
+    noise_is_known: bool,
+    clusters: NDArray[np.intp] | None,
+) -> list[Fit]:
+    """The certified fits; of equal minima, where points do not determine one, see predict.ties."""
+    found = certify(problem, theta, cost, points, noise_is_known, clusters)
+    loose = np.array([i for i, f in enumerate(found) if f.finite and not f.determined], dtype=int)
+    if not len(loose):
+        return found
+    part = problem.select(loose)
+    best = cost[loose].argmin(axis=-1)
+    place = nearest(part, [x[loose] for x in inputs], theta[loose, best])[:, None]
+    own = part.cost(part.residuals(place)[0], place)
+    theta, cost = np.append(theta[loose], place, axis=1), np.append(cost[loose], own, axis=1)
+    taken = as_good(part, cost)[:, -1]
+    again = certify(
+        part,
+        theta,
+        cost,
+        points[loose],
+        noise_is_known,
+        None if clusters is None else clusters[loose],
+        np.where(taken, cost.shape[1] - 1, best),
+    )
+    for i, fitted in zip(loose.tolist(), again, strict=True):
+        found[i] = replace(
+            fitted, starts=found[i].starts, agreeing=found[i].agreeing, objective=found[i].objective
+        )
+    return found
 
 
 def refit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def human(value: float) -> str:
@@ -23,3 +23,11 @@ def levels(values: Iterable[float], ratio: float) -> list[float]:
         else:
             found.append(value)
     return found
+
+
+def spaced(values: Sequence[float], most: int) -> list[float]:
+    """At most so many of the values, evenly spaced by rank, the first and the last among them."""
+    if len(values) <= most:
+        return list(values)
+    step = (len(values) - 1) / (most - 1)
+    return [values[round(i * step)] for i in range(most)]

@@ -120,7 +120,7 @@ def _steps(
     scale = (reweighted[..., None, :] @ gradient**2)[..., 0, :] + precision
     for model in models:
         turned = np.swapaxes(gradient * model[..., None], -1, -2)  # (K, S, p, n)
-        curvature = turned @ gradient + eye * precision
+        curvature = turned @ gradient + eye * precision[..., None, :]
         held = stuck[..., :, None] | stuck[..., None, :]
         curvature = np.where(held, 0, curvature)
         diagonal = (damping[..., None] + 1e-14) * scale + 1e-300

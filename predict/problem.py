@@ -29,12 +29,17 @@ class Objective:
 class Prior:
     """Independent normal priors on a law's parameters, as a penalty on the objective.
 
-    Both have shape (p,); an infinite `sd` is no prior. The penalty is half the sum of
-    ((parameter - mean) / sd)^2, which goes with residuals in units of their own noise.
+    Both have shape (p,), or (K, 1, p) where problems differ in them; an infinite `sd` is no prior.
+    The penalty is half the sum of ((parameter - mean) / sd)^2, which goes with residuals in units
+    of their own noise.
     """
 
     mean: Array
     sd: Array
+
+    def select(self, rows: NDArray[np.intp]) -> Prior:
+        """The priors of these problems, where they differ."""
+        return Prior(self.mean[rows], self.sd[rows])
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Problem:
             values=self.values[rows],
             weights=self.weights[rows],
             noise=self.noise[rows],
+            prior=self.prior if self.prior.sd.ndim == 1 else self.prior.select(rows),
         )
 
     def residuals(self, theta: Array) -> tuple[Array, Array]:

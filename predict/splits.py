@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from predict.numbers import human, levels
+from predict.numbers import human, levels, spaced
 from predict.points import RungPoint
 from predict.task_fit import FEWEST
 
@@ -52,20 +52,12 @@ def find_cuts(rungs: Sequence[RungPoint], scored_only: Sequence[str] = ()) -> Cu
     every = len(sizes) * len(multiples)
     if every <= MOST_CUTS:
         return Cuts(tuple(sizes), tuple(multiples), "")
-    kept = _spaced(sizes), _spaced(multiples)
+    kept = spaced(sizes, THINNED), spaced(multiples, THINNED)
     note = (
         f"{len(sizes)} sizes by {len(multiples)} multiples could be cut at, {every} cuts; "
         f"{len(kept[0])} by {len(kept[1])} evenly spaced ones are, the others are left out"
     )
-    return Cuts(*kept, note)
-
-
-def _spaced(values: Sequence[float]) -> tuple[float, ...]:
-    """At most THINNED of the values, evenly spaced by rank, the first and the last among them."""
-    if len(values) <= THINNED:
-        return tuple(values)
-    step = (len(values) - 1) / (THINNED - 1)
-    return tuple(values[round(i * step)] for i in range(THINNED))
+    return Cuts(tuple(kept[0]), tuple(kept[1]), note)
 
 
 def make_splits(rungs: Sequence[RungPoint], scored_only: Sequence[str] = ()) -> list[Split]:

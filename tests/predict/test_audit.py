@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import true_accuracy
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage, audit
-from predict.audit import Audit, not_beyond_ladder, targets_of
+from predict.audit import Audit, actual_by_task, actual_of, not_beyond_ladder, targets_of
 
 PUBLISHED = {
     "mmlu_test_rc_5shot": ((48.4, 49.0), (51.3, 51.6)),
@@ -157,3 +158,21 @@ def test_pooled_means_are_those_of_the_rows(published: Audit) -> None:
     inside = (frame["lower80"] <= frame["actual"]) & (frame["actual"] <= frame["upper80"])
     assert both.inside80 == inside.sum()
     assert list(frame["inside80"]) == list(inside)
+
+
+def test_the_tasks_results_taken_at_once_are_those_of_each() -> None:
+    table = pd.DataFrame(
+        {
+            "task": ["a", "b"] * 8 + ["c"],
+            "step": [*range(8, 0, -1), *range(1, 9), 1],
+            "loss": np.random.default_rng(0).uniform(1, 2, 17),
+            "accuracy": [*np.random.default_rng(1).uniform(0, 1, 16), None],
+        }
+    )
+    found = actual_by_task(table, "loss")
+    for task, rows in table.groupby("task"):
+        loss, accuracy = actual_of(rows, "loss")
+        assert found[str(task)][0] == pytest.approx(loss)
+        assert found[str(task)][1] == (None if accuracy is None else pytest.approx(accuracy))
+    assert found["c"][1] is None
+    assert actual_by_task(table.drop(columns="accuracy"), "loss")["a"][1] is None

@@ -12,7 +12,7 @@ from conftest import synthetic
 from evaluation.records import read_observations, validate
 from predict import InputError
 from predict.backtest import Backtest, backtest
-from predict.backtest_scores import compare, interval_score, winkler
+from predict.backtest_scores import compare, interval_score, left_out_quantile, winkler
 from predict.points import RungPoint
 from predict.splits import STEP_UP, make_splits
 
@@ -110,6 +110,19 @@ def test_a_paired_difference_is_taken_between_tasks() -> None:
 def test_the_interval_score_is_the_width_and_a_fine_for_misses() -> None:
     assert winkler(np.array([0.0, 0.1]), np.array([0.1, 0.1]), 0.8) == pytest.approx(0.2)
     assert winkler(np.array([0.3]), np.array([0.1]), 0.8) == pytest.approx(0.2 + 10 * 0.2)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.37, 0.8, 0.95, 1.0])
+def test_a_left_out_quantile_is_that_of_every_other_tasks_values(level: float) -> None:
+    rng = np.random.default_rng(0)
+    tasks = rng.choice(list("abcde"), 60)
+    values = rng.choice([*rng.uniform(0, 1, 40), 0.5], 60)
+    found = left_out_quantile(values, tasks, level)
+    for task in "abcde":
+        expected = np.quantile(values[tasks != task], level)
+        assert found[tasks == task] == pytest.approx(expected, abs=1e-15)
+    alone = left_out_quantile(values, np.full(60, "a"), level)
+    assert alone == pytest.approx(np.quantile(values, level))
 
 
 def test_a_single_task_is_compared_between_splits() -> None:

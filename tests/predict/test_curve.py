@@ -8,6 +8,7 @@ from conftest import synthetic
 
 from evaluation.records import validate
 from predict import InputError, TwoStage, audit
+from predict import curve as curves
 from predict.curve import compute_curve
 
 
@@ -29,6 +30,20 @@ def test_the_last_point_of_every_cut_is_the_whole_ladder() -> None:
     assert first.ladder_flops == pytest.approx(sum(costs[:5]))
     assert first.share_of_target == pytest.approx(sum(costs[:5]) / (6 * 6.9e9 * 4e12))
     assert any("flops up to" in line and "needs 5 rungs" in line for line in curve.left_out)
+
+
+def test_a_ladder_of_many_limits_is_cut_at_a_few_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = validate(synthetic())
+    whole = compute_curve(lambda: TwoStage("published"), table, ["flops"])
+    monkeypatch.setattr(curves, "MOST_LIMITS", 10)
+    monkeypatch.setattr(curves, "THINNED", 4)
+    few = compute_curve(lambda: TwoStage("published"), table, ["flops"])
+    assert {p.limit for p in few.points} < {p.limit for p in whole.points}
+    assert few.points[-1] == whole.points[-1]
+    assert "limits could be cut at; 4 evenly spaced ones are" in few.left_out[0]
+    assert not any("limits could be cut at" in line for line in whole.left_out)
 
 
 def test_a_table_without_targets_is_named() -> None:

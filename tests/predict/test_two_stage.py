@@ -237,3 +237,14 @@ def test_another_law_or_link_takes_the_place_of_the_methods(tmp_path: Path) -> N
         TwoStage("published", law="sigmoid")
     with pytest.raises(InputError, match="law 'cubic': unknown"):
         TwoStage("published", link="cubic")
+
+
+def test_tasks_predicted_at_once_have_to_the_bit_what_each_has_alone() -> None:
+    table = validate(synthetic(tasks=("a", "b", "c")))
+    rng = np.random.default_rng(0)
+    table["loss"] *= np.exp(0.004 * rng.standard_normal(len(table)))
+    for method in ("default", "krajewski", "single_step"):
+        model = TwoStage(method).fit(table)
+        targets = [TARGET, Target("near", 2e9, 1e11)]
+        alone = [model.predict_one(task, target) for target in targets for task in model.fits_]
+        assert model.predict_targets(targets) == alone
