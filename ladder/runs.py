@@ -322,7 +322,9 @@ class RunsFolder:
     def load_config(self) -> Experiment:
         """The config that the folder was made from; InputError where it is not what was written."""
         if not self.config.is_file():
-            raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
+            copy = self._mended_by()
+            more = f"; {copy}" if copy.startswith("mend") else ""
+            raise InputError(f"{self.path}: no runs folder; it holds no config.yaml{more}")
         try:
             # A ladder that kept its tasks' digests gave the config one too.
             check_text(self.config, KeptTasks(self.tasks).has_digests)

@@ -52,7 +52,8 @@ def find_runs(path: Path) -> Runs | None:
         return None
     if (path / "manifest.json").is_file():
         return _runs(path.parent, path.name)
-    return _runs(path, None) if (path / "config.yaml").is_file() else None
+    is_folder = (path / "config.yaml").is_file() or any(path.glob("*/manifest.json"))
+    return _runs(path, None) if is_folder else None
 
 
 def checkpoint_of(path: Path) -> Checkpoint | None:

@@ -240,7 +240,11 @@ def read_begun(folder: Path) -> dict[str, Any]:
 
 def _records(folder: Path, number: int) -> list[Record]:
     found = []
-    for path in sorted(folder.glob(f"{number:06d}-*.json")):
+    for part, path in enumerate(sorted(folder.glob(f"{number:06d}-*.json"))):
+        before = folder / f"{number:06d}-{part:04d}.json"
+        if path != before:
+            # Without it the shard that it tells of would be left out.
+            raise InputError(f"{before}: is gone; remove {folder} to tokenise again")
         try:
             found.append(Record.model_validate(read_json(path)))
         except ValueError:  # an InputError of no JSON, or pydantic's of another document
