@@ -39,6 +39,7 @@ from evaluation.checksums import (
     write_checksums,
 )
 from evaluation.files import InputError, read_json, sync_file, sync_folder, write_json
+from ladder.corpora.disk import FULL, system_number
 from ladder.optim import Optimizers
 from ladder.parallel import Parallel
 from ladder.saved import MULTIPLIERS, ROWS, TRAINING, VERSION, checkpoints, step_of
@@ -59,6 +60,8 @@ DAMAGE = (
     dcp.CheckpointException,
 )
 """What reading a checkpoint raises that was cut short or changed."""
+SAVING = (OSError, InputError, dcp.CheckpointException, SafetensorError)
+"""What writing one raises where it cannot be written, and what `tokenizers` says of a full disk."""
 
 FLAT = StateDictOptions(flatten_optimizer_state_dict=True)
 
@@ -173,7 +176,9 @@ class Saver:
         temporary = self.folder / f".step-{training.step}.tmp"
         try:
             self._write_whole(training, rows, weights, state, multipliers, temporary)
-        except (OSError, InputError, dcp.CheckpointException, SafetensorError) as error:
+        except Exception as error:
+            if not isinstance(error, SAVING) and system_number(error) not in FULL:
+                raise
             if self.parallel.is_first:
                 shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(

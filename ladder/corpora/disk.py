@@ -22,7 +22,7 @@ def full_disk_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = _number(error)
+        number = system_number(error)
         if number not in FULL:
             raise
         raise InputError(
@@ -37,10 +37,10 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _number(error: Exception) -> int:
+def system_number(error: Exception) -> int:
     """The system's number of an error, or of what one of ours was made from.
 
-    `tokenizers` raises none of Python's, but names it.
+    `tokenizers` raises none of Python's, but names it; 0 where there is none.
     """
     for own in (error, error.__cause__):
         if isinstance(own, OSError):

@@ -69,6 +69,22 @@ def _made(runs: RunsFolder, rung: Rung) -> Path:
     return folder
 
 
+def test_a_full_disk_that_the_tokenizer_meets_is_named_too(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its library raises an exception of no kind."""
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs", "checkpoints.every=10")
+
+    def full(*_: object) -> None:
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+    said = r"step 10 cannot be saved \(No space left on device"
+    with pytest.raises(InputError, match=said):
+        training.train_rung(config, rung, runs)
+    assert not list(runs.rung(rung.name).checkpoints.iterdir())
+
+
 def test_a_full_disk_is_named_and_what_was_saved_is_kept(
     tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from ladder.cli import main
 from ladder.config import load_config
 from ladder.plan import make_plan
 from ladder.runs import UNSURE, Progress, RunsFolder
+from ladder.scored_runs import find_runs
 from ladder.slurm import Job, with_job
 
 
@@ -192,6 +193,12 @@ def test_a_config_that_is_not_what_was_written_names_a_copy(
     with pytest.raises(InputError) as error:
         runs.prepare(config)
     assert str(error.value).endswith(f"mend it by: cp {copy} {runs.config}")
+    runs.config.unlink()
+    (runs.path / "b-1xC" / "manifest.json").write_text("{}")
+    with pytest.raises(InputError) as error:
+        find_runs(runs.path)
+    said = f"it holds no config.yaml; mend it by: cp {copy} {runs.config}"
+    assert str(error.value).endswith(said)
     runs.config.write_text(text)
     runs.prepare(config)
 
