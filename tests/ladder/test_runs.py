@@ -197,7 +197,7 @@ def test_a_config_that_is_not_what_was_written_names_a_copy(
     (runs.path / "b-1xC" / "manifest.json").write_text("{}")
     with pytest.raises(InputError) as error:
         find_runs(runs.path)
-    said = f"it holds no config.yaml; mend it by: cp {copy} {runs.config}"
+    said = f"is gone; mend it by: cp {copy} {runs.config}"
     assert str(error.value).endswith(said)
     runs.config.write_text(text)
     runs.prepare(config)

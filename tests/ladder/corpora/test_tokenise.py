@@ -146,25 +146,6 @@ def test_kills_lose_nothing_and_leave_no_process(
     assert digests(folder) == digests(undisturbed[0])
 
 
-def test_a_shard_whose_record_is_gone_is_not_left_out(
-    text: Path, bpe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "web"
-
-    def stops(*_: object) -> None:
-        raise InputError("stopped")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(tokenise, "write_index", stops)
-        with pytest.raises(InputError, match="stopped"):
-            tokenise.tokenise(job(text, bpe, folder), 1)
-    first, second, *_ = sorted(folder.glob("000000-*.json"))
-    assert second.name == "000000-0001.json"
-    first.unlink()
-    with pytest.raises(InputError, match=rf"{first}: is gone; remove {folder} to tokenise again"):
-        tokenise.tokenise(job(text, bpe, folder), 1)
-
-
 def test_a_killed_worker_is_one_line(
     text: Path, bpe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
