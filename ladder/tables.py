@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EARLY = 0.8
 """Share of a run's tokens before which its last checkpoints should not begin, if they are to show
-its end; the five of every rung of the published ladder begin at 0.91 or later."""
+its noise; the ten of the published ladder's costliest rung begin at 0.95."""
 
 NEAR_CEILING = 0.9
 """Accuracy from which a ceiling of 100% may be too high: benchmarks have wrong labels."""

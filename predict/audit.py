@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass, fields
 import pandas as pd
 
 from evaluation.records import InputError
-from predict.points import NEAR
+from predict.points import END, NEAR
 from predict.task_fit import Prediction, Target, TaskFit, predict_many
 from predict.two_stage import TwoStage
 
 LAST_ROWS = 5
-"""A target's actual value is the mean of its last rows, five at most (arXiv 2412.04403, code)."""
+"""A target's actual value is the mean of its last rows, five at most (arXiv 2412.04403, code), from
+predict.points.END on."""
 
 
 @dataclass(frozen=True)
@@ -202,16 +203,23 @@ def audit_document(model: TwoStage, audited: Audit) -> dict[str, object]:
 
 def actual_of(measured: pd.DataFrame, feature: str) -> tuple[float, float | None]:
     """What a target scored on a task, loss and accuracy: the mean of its last rows, by step."""
-    last = measured.sort_values("step", kind="stable").tail(LAST_ROWS)
+    last = _at_end(measured).sort_values("step", kind="stable").tail(LAST_ROWS)
     accuracy = float(last["accuracy"].mean()) if "accuracy" in last else math.nan
     return float(last[feature].mean()), None if math.isnan(accuracy) else accuracy
+
+
+def _at_end(measured: pd.DataFrame) -> pd.DataFrame:
+    """A target's rows that show its end, each task's by its own last one."""
+    ends = measured.groupby("task", sort=False)["tokens"].transform("max")
+    return measured[measured["tokens"] >= END * ends]
 
 
 def actual_by_task(measured: pd.DataFrame, feature: str) -> dict[str, tuple[float, float | None]]:
     """`actual_of` each task of a target's rows."""
     if "accuracy" not in measured:
         measured = measured.assign(accuracy=math.nan)
-    last = measured.sort_values("step", kind="stable").groupby("task", sort=False).tail(LAST_ROWS)
+    rows = _at_end(measured).sort_values("step", kind="stable")
+    last = rows.groupby("task", sort=False).tail(LAST_ROWS)
     means = last.groupby("task", sort=False)[[feature, "accuracy"]].mean()
     return {
         str(task): (loss, None if math.isnan(accuracy) else accuracy)

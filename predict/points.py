@@ -19,9 +19,15 @@ NEAR = 0.01
 of each other."""
 
 
+END = 0.9
+"""Share of a run's tokens from which on a checkpoint shows its end: before, a loss still falls. The
+last five of every rung of the published ladder begin at 0.908 or later, so that they are all
+taken; of checkpoints at every tenth of a run only the last two are."""
+
+
 @dataclass(frozen=True)
 class RungPoint:
-    """What step 1 sees of a run: means over its last checkpoints."""
+    """What step 1 sees of a run: means over its last checkpoints, all in its last tenth."""
 
     run: str
     params: float
@@ -74,7 +80,10 @@ def points_by_task(table: pd.DataFrame, method: Method, feature: str) -> dict[st
     is_first[1:] = (np.diff(runs) != 0) | (np.diff(task) != 0)
     starts = np.flatnonzero(is_first)
     stops = np.append(starts[1:], len(order)).astype(np.intp)[: len(starts)]
-    windows = (np.maximum(starts, stops - method.window), stops)
+    ends_at = _numbers(table, "tokens")[order]
+    is_end = ends_at >= END * np.repeat(ends_at[stops - 1], stops - starts)
+    at_end = np.add.reduceat(is_end, starts, dtype=np.intp) if len(starts) else starts
+    windows = (stops - np.minimum(at_end, method.window), stops)
     last, owner = order[stops - 1], task[starts].tolist()
     losses, loss_sd = _statistics(values, *windows)
     scores, score_sd = _statistics(accuracy, *windows)
@@ -102,18 +111,6 @@ def points_by_task(table: pd.DataFrame, method: Method, feature: str) -> dict[st
         )
         for i, name in enumerate(tasks)
     }
-
-
-def window_begins(table: pd.DataFrame, method: Method) -> float:
-    """Where the mean that is a rung's result begins, as a share of its tokens: the median rung's.
-
-    Rows are those that a fit uses, sorted by run and step. Far from 1, the mean is of a run that
-    still learns, and not of its end.
-    """
-    keys = ["run", "task"]
-    rows = table.groupby(keys, sort=False).tail(method.window)
-    tokens = rows.groupby(keys, sort=False)["tokens"]
-    return float((tokens.first() / tokens.last()).median())
 
 
 def _numbers(table: pd.DataFrame, column: str) -> Array:

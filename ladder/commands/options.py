@@ -149,22 +149,11 @@ def parse_pairs(texts: Names, option: str) -> dict[str, str]:
 
 
 def fit_table(model: TwoStage, table: Any, path: Path) -> TwoStage:
-    """Fit the model; an error names the file, and a note says where a rung's end is not seen."""
-    from ladder import tables
-    from predict.points import window_begins
-
+    """Fit the model; an error names the file."""
     try:
-        model.fit(table)
-        begins = window_begins(model.fitted_rows(table), model.method)
+        return model.fit(table)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
-    if begins < tables.EARLY:
-        tables.note(
-            f"note: a rung's result is the mean of its last {model.method.window} rows, which here "
-            f"begin at {begins:.0%} of its tokens; to predict a run's end, give rows near the end "
-            "or the last alone"
-        )
-    return model
 
 
 def parse_count(text: str | None, option: str) -> float | None:

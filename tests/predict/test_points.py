@@ -13,13 +13,13 @@ from conftest import synthetic
 from evaluation.records import validate
 from predict.methods import get_method
 from predict.points import (
+    END,
     RungPoint,
     mean_of_seeds,
     points_by_task,
     rung_weights,
     task_points,
     trailing_mean,
-    window_begins,
 )
 
 
@@ -89,7 +89,7 @@ def test_points_of_all_tasks_at_once_are_to_the_bit_those_of_a_loop(method: str,
         own, rungs, losses, scores, origin = found[str(task)], [], [], [], []
         known = rows["chance"].dropna().to_numpy()
         for run, part in rows[rows["loss"].notna()].groupby("run", sort=False):
-            last = part.tail(chosen.window)
+            last = part[part["tokens"] >= END * part["tokens"].iloc[-1]].tail(chosen.window)
             measured = last["accuracy"].dropna().to_numpy()
             rungs.append(
                 RungPoint(
@@ -118,14 +118,15 @@ def test_points_of_all_tasks_at_once_are_to_the_bit_those_of_a_loop(method: str,
         assert own.link_rung.tolist() == origin
 
 
-def test_where_the_mean_of_a_rung_begins_is_told() -> None:
-    table = synthetic().sort_values(["run", "step"], kind="stable")
-    run = table[table["run"] == table["run"].iloc[0]]
-    sparse = pd.concat(
-        [run.iloc[[-1]].assign(step=i, tokens=1e9 * i, final=i == 10) for i in range(1, 11)]
-    )
-    assert window_begins(sparse, get_method("default")) == pytest.approx(0.6)
-    assert window_begins(sparse.iloc[[-1]], get_method("default")) == 1.0
+def test_a_rung_is_what_it_is_at_its_end_however_far_apart_its_checkpoints_lie() -> None:
+    run = pd.DataFrame({"tokens": 1e9 * np.arange(1, 11), "step": range(10), "accuracy": 0.5})
+    run = run.assign(run="a", params=1e8, task="quiz", loss=2.0 - 0.1 * run["step"])
+    dense = run.assign(tokens=1e10 + 1e8 * run["step"])
+    for rows, taken in ((run, 2), (dense, 5), (run.iloc[[-1]], 1)):
+        (point,) = task_points(rows, get_method("default"), "loss").rungs
+        assert point.loss == pytest.approx(rows["loss"].tail(taken).mean())
+        assert point.tokens == rows["tokens"].max()
+        assert (point.loss_sd is None) == (taken == 1)
 
 
 def test_no_rows_are_no_points() -> None:
