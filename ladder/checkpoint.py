@@ -176,7 +176,8 @@ class Saver:
         temporary = self.folder / f".step-{training.step}.tmp"
         try:
             self._write_whole(training, rows, weights, state, multipliers, temporary)
-        except Exception as error:
+        # torch's own is none of Exception's.
+        except (Exception, dcp.CheckpointException) as error:
             if not isinstance(error, SAVING) and system_number(error) not in FULL:
                 raise
             if self.parallel.is_first:

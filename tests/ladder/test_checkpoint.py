@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed.checkpoint import CheckpointException
 
 from evaluation.files import InputError, read_json
 from ladder import train as training
@@ -69,16 +70,33 @@ def _made(runs: RunsFolder, rung: Rung) -> Path:
     return folder
 
 
-def test_a_full_disk_that_the_tokenizer_meets_is_named_too(
-    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        (
+            "transformers.PreTrainedTokenizerFast.save_pretrained",
+            Exception("No space left on device (os error 28)"),
+        ),
+        (
+            "ladder.checkpoint.dcp.save",
+            CheckpointException("write", {0: (OSError(28, "No space left on device"), None)}),
+        ),
+    ],
+)
+def test_a_full_disk_that_a_library_meets_is_named_too(
+    where: str,
+    error: BaseException,
+    tiny_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its library raises an exception of no kind."""
+    """That of tokenizers raises an exception of no kind, torch one that is none of Exception's."""
     config, rung, runs = prepared(tiny_config, tmp_path / "runs", "checkpoints.every=10")
 
-    def full(*_: object) -> None:
-        raise Exception("No space left on device (os error 28)")
+    def full(*_: object, **__: object) -> None:
+        raise error
 
-    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+    monkeypatch.setattr(where, full)
     said = r"step 10 cannot be saved \(No space left on device"
     with pytest.raises(InputError, match=said):
         training.train_rung(config, rung, runs)
