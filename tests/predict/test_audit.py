@@ -165,6 +165,7 @@ def test_the_tasks_results_taken_at_once_are_those_of_each() -> None:
         {
             "task": ["a", "b"] * 8 + ["c"],
             "step": [*range(8, 0, -1), *range(1, 9), 1],
+            "tokens": [*range(108, 100, -1), *range(10, 90, 10), 1],
             "loss": np.random.default_rng(0).uniform(1, 2, 17),
             "accuracy": [*np.random.default_rng(1).uniform(0, 1, 16), None],
         }

@@ -40,14 +40,14 @@ def test_every_task_is_fitted_as_if_alone() -> None:
     assert among.predicted == pytest.approx(alone.predicted, rel=1e-9)
 
 
-def test_step_1_sees_the_mean_of_the_last_five_checkpoints_and_the_last_tokens() -> None:
+def test_step_1_sees_the_mean_of_the_last_five_checkpoints_of_the_last_tenth_and_its_tokens() -> None:
     rows = []
     for run, part in synthetic(targets=()).groupby("run", sort=False):
         first = part.iloc[0]
         for step in range(1, 9):
             changed = first.to_dict() | {"step": step, "final": step == 8, "run": run}
             changed["loss"] = first["loss"] * step
-            changed["tokens"] = first["tokens"] * step / 8
+            changed["tokens"] = first["tokens"] * (1 - (8 - step) / 50)
             rows.append(changed)
     points = fitted(pd.DataFrame(rows)).fits_["quiz"].rungs
     (point,) = (p for p in points if p.run == rows[0]["run"])
