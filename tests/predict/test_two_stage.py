@@ -40,7 +40,9 @@ def test_every_task_is_fitted_as_if_alone() -> None:
     assert among.predicted == pytest.approx(alone.predicted, rel=1e-9)
 
 
-def test_step_1_sees_the_mean_of_the_last_five_checkpoints_of_the_last_tenth_and_its_tokens() -> None:
+def test_step_1_sees_the_mean_of_the_last_five_checkpoints_of_the_last_tenth_and_its_tokens() -> (
+    None
+):
     rows = []
     for run, part in synthetic(targets=()).groupby("run", sort=False):
         first = part.iloc[0]
