@@ -178,7 +178,7 @@ def _judged(
     noise_is_known: bool,
     clusters: NDArray[np.intp] | None,
 ) -> list[Judged]:
-    """`_certify`'s linear algebra, at once for all problems of the same points and bounds.
+    """The linear algebra of `certify`, at once for all problems of the same points and bounds.
 
     `residual` (P, n) and its `gradient` (P, n, p); `free` (P, p) are the parameters that
     count.
