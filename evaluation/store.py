@@ -38,6 +38,8 @@ class Store:
         if (folder / LABEL).is_file():
             self._check_owner()
         elif folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
+            if folder.is_dir() and all(p.suffix == ".parquet" for p in folder.glob("[!.]*")):
+                raise InputError(f"{folder}: its {LABEL} is gone; remove the folder to score anew")
             raise InputError(f"{folder}: holds no scores; name an empty folder, or a new one")
 
     def claim(self) -> None:

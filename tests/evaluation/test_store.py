@@ -31,6 +31,20 @@ def test_what_was_written_is_given_back_to_its_owner_only(tmp_path: Path) -> Non
         Store(tmp_path / "kept", OWNER)
 
 
+def test_scores_whose_label_is_gone_are_to_be_removed_and_other_folders_left_alone(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "kept", OWNER)
+    store.claim()
+    store.write(choice_scores(TASK, [-1.0, -2.0], [1, 1]))
+    (tmp_path / "kept" / "model.json").unlink()
+    with pytest.raises(InputError, match=r"its model\.json is gone; remove the folder to score"):
+        Store(tmp_path / "kept", OWNER)
+    (tmp_path / "kept" / "thesis.tex").write_text("x")
+    with pytest.raises(InputError, match="holds no scores; name an empty folder"):
+        Store(tmp_path / "kept", OWNER)
+
+
 def test_of_two_that_claim_a_folder_the_second_is_refused(tmp_path: Path) -> None:
     first, second = (Store(tmp_path / "kept", {"weights": w}) for w in "ab")
     first.claim()
