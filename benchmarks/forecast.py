@@ -25,7 +25,8 @@ from evaluation.sources import import_olmo_ladder
 from predict import TwoStage
 from predict import forecast as forecasting
 from predict.audit import actual_of
-from predict.forecast import Flight, Forecast, forecast
+from predict.flight import Flight
+from predict.forecast import Forecast, forecast
 from predict.letters import forecast_letters
 from predict.points import task_points
 from predict.schedule_gap import Gap

@@ -16,7 +16,7 @@ from ladder.report_parts import (
 from predict.backtest import Backtest, backtest
 from predict.calibration import Coverage, coverage_of_audit, coverage_of_backtest
 from predict.figures_errors import coverage_figure, noise_figure
-from predict.noise import task_noise
+from predict.noise import early_checkpoints, task_noise
 from predict.two_stage import TwoStage
 
 
@@ -109,6 +109,7 @@ def noise(context: Context) -> Section | None:
     text = (
         f"Standard deviation over the last {count} checkpoints of {found[0].run}; signal to noise "
         "is the relative range of the rungs over it.",
+        *([f"{early}."] if (early := early_checkpoints(found)) else []),
     )
     return Section("Noise", text, pictures, (Table(columns, rows, caption),), not_drawn(len(found)))
 

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
     from predict.two_stage import TwoStage
 
 
-EARLY = 0.8
-"""Share of a run's tokens before which its last checkpoints should not begin, if they are to show
-its noise; the ten of the published ladder's costliest rung begin at 0.95."""
-
 NEAR_CEILING = 0.9
 """Accuracy from which a ceiling of 100% may be too high: benchmarks have wrong labels."""
 
@@ -84,7 +80,7 @@ def points(share: float | None, signed: bool = False) -> str:
     """An accuracy or an error in points; empty for none."""
     if share is None or share != share:
         return ""
-    return f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
+    return f"{100 * share:+z.1f}" if signed else f"{100 * share:z.1f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -362,6 +358,7 @@ def show_backtest(result: Backtest) -> None:
 
 def show_noise(found: Sequence[TaskNoise], losses: str) -> None:
     """Print checkpoint noise; accuracies in points, losses in the unit that is named."""
+    from predict.noise import early_checkpoints
 
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
@@ -393,12 +390,8 @@ def show_noise(found: Sequence[TaskNoise], losses: str) -> None:
             for n in found
         ],
     )
-    begins = min((n.begins for n in found if n.begins is not None), default=1.0)
-    if begins < EARLY:
-        say(
-            f"These checkpoints begin at {begins:.0%} of the run, so that the SDs hold what it "
-            "still learned; --last takes fewer."
-        )
+    if early := early_checkpoints(found):
+        say(f"{early}; --last takes fewer.")
     for n in found:
         if n.verdict:
             say(f"{n.task}: {n.verdict}")

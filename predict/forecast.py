@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError
+from predict.flight import Flight
 from predict.intervals import Interval, interval
 from predict.laws import Array
-from predict.numbers import human
 from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
-from predict.task_fit import Prediction, Target, TaskFit
+from predict.task_fit import Prediction, TaskFit
 from predict.two_stage import TwoStage
 from predict.watch import each
 
@@ -33,25 +33,6 @@ belongs to the warm-up (benchmarks/forecast.md)."""
 
 SHORTEST = 0.5
 """Tokens a parameter of a checkpoint that counts, over the fewest of a finished rung."""
-
-
-@dataclass(frozen=True)
-class Flight:
-    """A run in flight: what it is, where it will end, and how much of it is looked at."""
-
-    run: str
-    params: float
-    tokens: float
-    """Where it will end."""
-    share: float = 1.0
-    """Share of those tokens up to which its checkpoints are used."""
-    horizon: float | None = None
-    """Tokens at which its learning-rate schedule was set to end; by default where it ends."""
-
-    @property
-    def target(self) -> Target:
-        """What the ladder predicts."""
-        return Target(self.run, self.params, self.tokens)
 
 
 @dataclass(frozen=True)
@@ -108,49 +89,6 @@ class Estimate:
             return prior
         weight = prior.variance / (prior.variance + self.variance)
         return Estimate(prior.value + weight * (self.value - prior.value), weight * self.variance)
-
-
-def flight_of(
-    observations: pd.DataFrame,
-    run: str,
-    tokens: float | None = None,
-    share: float | None = None,
-    horizon: float | None = None,
-) -> Flight:
-    """The flight of a run in the table, checked.
-
-    `tokens` is where it will end, by default, for a run that has ended and a `share` of it, its
-    last; `share` in (0, 1] leaves later checkpoints out. Raises InputError for a run that is not
-    in the table or has ended, an end before its last checkpoint, or a share or horizon that makes
-    no sense.
-    """
-    rows = observations[observations["run"] == run]
-    if not len(rows):
-        known = ", ".join(map(str, observations["run"].unique()[:6]))
-        raise InputError(f"--run {run}: no such run in the table; there are {known}, ...")
-    params, last = float(rows["params"].iloc[0]), float(rows["tokens"].max())
-    if share is not None and not 0 < share <= 1:
-        raise InputError(f"--share {share:g}: must be above 0 and at most 1")
-    ended = bool(rows["final"].any())
-    if tokens is None:
-        if not ended:
-            raise InputError(f"--run {run}: has not ended; say with --tokens where it will")
-        if share is None:
-            raise InputError(
-                f"--run {run}: has ended, at {human(last)} tokens; say with --tokens where it goes "
-                "on to, or with --share how much of it to use"
-            )
-        tokens = last
-    if not (tokens > 0 and math.isfinite(tokens)):
-        raise InputError(f"--tokens {tokens:g}: must be above 0 and finite")
-    if tokens < last and share is None:
-        raise InputError(
-            f"--tokens {human(tokens)}: lies before the last checkpoint of {run}, at "
-            f"{human(last)}; give its end, or --share to leave later checkpoints out"
-        )
-    if horizon is not None and not (horizon >= tokens and math.isfinite(horizon)):
-        raise InputError(f"--horizon {human(horizon)}: must be {human(tokens)}, the end, or more")
-    return Flight(run, params, tokens, 1.0 if share is None else share, horizon)
 
 
 def forecast(
@@ -210,9 +148,7 @@ class _Own:
     def of(cls, rows: pd.DataFrame | None, flight: Flight, feature: str) -> _Own:
         if rows is None:
             return cls(*(np.zeros(0) for _ in range(3)))
-        # A share of 50% holds the checkpoint at 50%, whatever the rounding.
-        until = flight.share * flight.tokens * (1 + 1e-6)
-        rows = rows[(rows["tokens"] > 0) & (rows["tokens"] <= until)]
+        rows = flight.seen(rows)
         accuracy = rows["accuracy"] if "accuracy" in rows else pd.Series(np.nan, rows.index)
         columns = (rows["tokens"], rows[feature], accuracy)
         return cls(*(column.to_numpy(dtype=float) for column in columns))

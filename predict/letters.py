@@ -11,7 +11,8 @@ import pandas as pd
 
 from evaluation.records import InputError
 from predict.fit import Fit, Objective, fit
-from predict.forecast import Flight, Forecast
+from predict.flight import Flight
+from predict.forecast import Forecast
 from predict.intervals import interval
 from predict.laws import Array, Law, get_law
 from predict.points import trailing_mean
@@ -83,9 +84,8 @@ def forecast_letters(
     chance = own["chance"].iloc[0] if "chance" in own else math.nan
     if not 0 <= chance < 1:
         raise InputError(f"task {task}: has no chance level, which a letter form's fit needs")
-    until = flight.share * flight.tokens * (1 + 1e-6)
     losses = rows[rows["task"] == cloze.task].set_index("step")[feature]
-    own = own[(own["tokens"] > 0) & (own["tokens"] <= until) & own["step"].isin(losses.index)]
+    own = flight.seen(own[own["step"].isin(losses.index)])
     own = own.sort_values("step", kind="stable")
     measured = own["accuracy"].to_numpy(dtype=float)
     accuracy = trailing_mean(measured, window)

@@ -14,6 +14,10 @@ from predict.points import NEAR, RungPoint, points_by_task
 from predict.shared import WEAK
 from predict.two_stage import TwoStage, finished
 
+EARLY = 0.8
+"""Share of a run's tokens before which its last checkpoints should not begin, if they are to show
+its noise; the ten of the published ladder's costliest rung begin at 0.95."""
+
 LEAST_CLIMB = 3.0
 """Range of the rungs' accuracies, in checkpoint SDs, below which a task is too noisy."""
 
@@ -157,3 +161,14 @@ def _signal_to_noise(
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
+
+
+def early_checkpoints(found: Sequence[TaskNoise]) -> str:
+    """Why these SDs are of more than noise, without a full stop; empty where they are not."""
+    begins = min((n.begins for n in found if n.begins is not None), default=1.0)
+    if begins >= EARLY:
+        return ""
+    return (
+        f"These checkpoints begin at {begins:.0%} of the run, so that the SDs hold what it "
+        "still learned"
+    )

@@ -23,7 +23,8 @@ from ladder.commands.options import (
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from predict.forecast import Flight, Forecast
+    from predict.flight import Flight
+    from predict.forecast import Forecast
     from predict.letters import LetterForecast
 
 
@@ -54,8 +55,9 @@ def forecast(
         out: Write a .json or .csv file.
     """
     from ladder import tables
-    from predict.forecast import flight_of, forecast_document
+    from predict.flight import flight_of
     from predict.forecast import forecast as forecast_flights
+    from predict.forecast import forecast_document
 
     tables.check_out(out, observations)
     end, planned = parse_count(tokens, "--tokens"), parse_count(horizon, "--horizon")

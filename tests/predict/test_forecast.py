@@ -13,7 +13,8 @@ from conftest import true_accuracy, true_loss
 from flights import SHARES, gap, in_flight
 
 from predict import InputError, TwoStage
-from predict.forecast import Estimate, Flight, Forecast, flight_of, forecast, own_offset
+from predict.flight import Flight, flight_of
+from predict.forecast import Estimate, Forecast, forecast, own_offset
 from predict.schedule_gap import learn_gap
 
 
@@ -159,26 +160,6 @@ def test_two_estimates_join_as_normal_ones_do() -> None:
     joined = Estimate(1.0, 4.0).with_prior(Estimate(3.0, 4.0))
     assert (joined.value, joined.variance) == (2.0, 2.0)
     assert Estimate(1.0, 4.0).with_prior(Estimate(3.0, math.inf)) == Estimate(1.0, 4.0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"run": "nope"}, "no such run"),
-        ({"run": "big"}, "has not ended; say with --tokens"),
-        ({"run": "1.9e+08-1xC"}, "has ended"),
-        ({"run": "big", "tokens": 1e9}, "before the last checkpoint"),
-        ({"run": "big", "tokens": 1e13, "share": 1.5}, "above 0 and at most 1"),
-        ({"run": "big", "tokens": math.inf}, "finite"),
-        ({"run": "big", "tokens": 1e13, "horizon": 1e12}, "the end, or more"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_in_one_line(
-    arguments: dict[str, object], message: str
-) -> None:
-    with pytest.raises(InputError, match=message) as caught:
-        flight_of(in_flight(until=0.5), **arguments)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_run_that_was_fitted_is_refused() -> None:

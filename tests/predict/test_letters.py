@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from predict import InputError
-from predict.forecast import Flight, Forecast
+from predict.flight import Flight
+from predict.forecast import Forecast
 from predict.letters import emergence, fit_letters, forecast_letters
 
 FLIGHT = Flight("big", 7e9, 4e12)

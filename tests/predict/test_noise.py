@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import synthetic
 
 from evaluation.records import read_observations, validate
 from predict import InputError, TwoStage
-from predict.noise import task_noise
+from predict.noise import early_checkpoints, task_noise
 
 PUBLISHED_SD = {
     "csqa_val_rc_5shot": 0.00556,
@@ -77,6 +78,14 @@ def test_a_task_that_moves_less_than_its_noise_is_too_noisy() -> None:
     table.loc[top, "accuracy"] += 0.05 * (table.loc[top, "step"] == 2)
     (found,) = task_noise(TwoStage(), table)
     assert "accuracy moves" in found.verdict
+
+
+def test_checkpoints_that_begin_long_before_the_runs_end_hold_more_than_noise() -> None:
+    (found,) = task_noise(TwoStage(), wobbling())
+    assert early_checkpoints([replace(found, begins=0.5)]).startswith(
+        "These checkpoints begin at 50%"
+    )
+    assert early_checkpoints([replace(found, begins=0.81), replace(found, begins=None)]) == ""
 
 
 def test_what_is_not_there_is_named() -> None:
