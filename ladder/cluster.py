@@ -67,7 +67,7 @@ def train_local(
             while waiting or left:
                 going = {futures[future].name for future in left}
                 for rung in (ready := [r for r in waiting if _is_ready(r, runs, going, waiting)]):
-                    future = pool.submit(_train, config, rung, runs.path)
+                    future = _submitted(pool, config, rung, runs.path)
                     futures[future] = rung
                     left.add(future)
                 waiting = [rung for rung in waiting if rung not in ready]
@@ -99,6 +99,18 @@ def train_here(
             raise stopping.Stopped(f"{rung.name}: not started")
         train_rung(config, rung, runs)
         watch()
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, config: Experiment, rung: Rung, path: Path
+) -> Future[None]:
+    """A run given to the workers; one that failed where the kill of a worker has ended them all."""
+    try:
+        return pool.submit(_train, config, rung, path)
+    except BrokenProcessPool as error:
+        failed = Future[None]()
+        failed.set_exception(error)
+        return failed
 
 
 def visible_gpus(device: str) -> tuple[str, ...]:

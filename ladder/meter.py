@@ -16,7 +16,7 @@ from ladder.shapes import model_flops_per_token
 
 
 class Meter:
-    """Time of the steps alone: scoring and saving are not counted."""
+    """Time of the steps alone, from when it is made: scoring and saving are not counted."""
 
     def __init__(self, rung: Rung, execution: Execution, parallel: Parallel) -> None:
         self.rung = rung

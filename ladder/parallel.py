@@ -67,6 +67,16 @@ class Parallel:
         """The module whose gradients the ranks average."""
         return DistributedDataParallel(loss) if self.kind == "ddp" else loss
 
+    def gather_once(self, model: PreTrainedModel) -> None:
+        """Of shared-out weights, have the whole ones made by a forward pass of two tokens.
+
+        Needed where a model is scored before its first step: what inference mode makes, training
+        may not write to.
+        """
+        if self.kind == "fsdp":
+            with torch.no_grad():
+                model(input_ids=torch.zeros((1, 2), dtype=torch.int64, device=self.device))
+
     @contextmanager
     def accumulating(self, model: nn.Module, last: bool) -> Iterator[None]:
         """Around one micro-batch: ranks exchange gradients after the last one only."""

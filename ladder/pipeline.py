@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -226,12 +227,18 @@ def train(
 
     Side by side, or one after another in this process.
     """
+    if engine == "local" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(
+            "torchrun: its ranks train a rung together by `ladder train CONFIG --engine here`; "
+            "without that leave torchrun out"
+        )
     plan, runs = make_plan(config), RunsFolder(path)
     check(config, plan, workers)
     wanted = plan.matching(rungs) if rungs else list(plan.runs)
     runs.prepare(config)
     # Slurm's jobs, each for a rung, share the folder; a rung has a lock of its own too.
     with runs.lock(shared=bool(rungs)) if is_first_rank() else nullcontext():
+        runs.check_config(config)
         return _train(config, plan, runs, wanted, workers, watch, engine)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -19,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 
-from evaluation.checksums import check_text, sealed_text
 from evaluation.files import (
     InputError,
     is_file_name,
@@ -27,12 +25,11 @@ from evaluation.files import (
     sweep,
     temporary_of,
     write_json,
-    write_text,
 )
 from evaluation.records import read_observations
 from evaluation.store import Store
-from ladder.config import Experiment, differences, dump_config, load_config
-from ladder.corpora import open_corpus
+from ladder.config import Experiment
+from ladder.kept_config import KeptConfig
 from ladder.kept_tasks import KeptTasks
 from ladder.locks import LOCK_WAIT, hold, is_held
 from ladder.machine import machine_name, version_of
@@ -174,9 +171,13 @@ class RungFolder:
 
     def status(self, rung: Rung) -> RungStatus:
         """The rung's state, read from its files."""
-        state, error = self.state(), str(self._read_manifest().get("error", ""))
-        if state == "running" and not (locked := self.is_locked()):
-            state, error = (state, UNSURE) if locked is None else ("interrupted", error)
+        manifest = self._read_manifest()
+        if manifest["state"] == "running" and not (locked := self.is_locked()):
+            # It may have ended between the two looks, and said how.
+            manifest = self._read_manifest()
+            if manifest["state"] == "running":
+                manifest |= {"error": UNSURE} if locked is None else {"state": "interrupted"}
+        state, error = str(manifest["state"]), str(manifest.get("error", ""))
         progress = self._read_progress()
         if progress is None or state == "pending":
             done = rung.steps if state == "finished" else 0
@@ -292,59 +293,32 @@ class RunsFolder:
         own = self.rung(rung.name)
         return own.finished or any(own.checkpoints.glob("step-*"))
 
-    def prepare(self, config: Experiment) -> None:
-        """Make the folder with its config and tasks; refuse one that another config made."""
-        if self.config.is_file():
-            changed = differences(self.load_config(), config)
-            if changed:
-                more = f" (and {len(changed) - 3} more)" if len(changed) > 3 else ""
-                raise InputError(
-                    f"{self.path}: was made from another config: {'; '.join(changed[:3])}{more}; "
-                    "give another folder with --runs, or remove this one"
-                )
-            # First the config, for where tasks have digests it must have one.
-            if sealed_text(dump_config(config)) != self.config.read_text(encoding="utf-8"):
-                write_text(self.config, sealed_text(dump_config(config)))
-            KeptTasks(self.tasks).mend(open_corpus(config.corpus, self.corpus).tasks)
-        elif self.path.exists() and not self.path.is_dir():
-            raise InputError(f"{self.path}: is a file; give a folder with --runs")
-        elif self._is_foreign():
-            copy = self._mended_by()
-            is_ours = copy.startswith("mend") or (self.path / "slurm" / "jobs.json").is_file()
-            more = f"; {copy}" if is_ours else "; give another --runs"
-            raise InputError(f"{self.path}: is not empty and holds no config.yaml{more}")
-        else:
-            KeptTasks(self.tasks).write(open_corpus(config.corpus, self.corpus).tasks())
-            write_text(self.config, sealed_text(dump_config(config)))
-        self.check_tasks()
+    def check_trunk(self, rung: Rung) -> None:
+        """Raise InputError where a run's trunk has finished and what it goes on from is gone."""
+        if rung.trunk and not self.has_trunk(rung) and self.rung(rung.trunk.name).finished:
+            raise InputError(
+                f"{self.trunk_of(rung)}: is gone, and {rung.name} needs it; "
+                f"{self.mend_of_trunk(rung.trunk)}"
+            )
 
-    def _is_foreign(self) -> bool:
-        """Whether the folder holds what no ladder begins with."""
-        held = any(path.name != self.tasks.name for path in self.path.glob("[!.]*"))
-        # Of ranks that start together another may have begun it just now.
-        return held and not self.config.is_file()
+    def mend_of_trunk(self, trunk: Rung) -> str:
+        """How what other runs go on from can be had again."""
+        return f"remove {self.rung(trunk.name).path} to train it again"
+
+    def prepare(self, config: Experiment) -> None:
+        """Make the folder with its config and tasks; refuse one that another config made.
+
+        As long as nothing has begun another takes its place, if its corpus is the same.
+        """
+        KeptConfig(self.path).prepare(config, self.lock)
+
+    def check_config(self, config: Experiment) -> None:
+        """Raise InputError where the folder's config is another; to be asked under the lock."""
+        KeptConfig(self.path).check(config)
 
     def load_config(self) -> Experiment:
         """The config that the folder was made from; InputError where it is not what was written."""
-        if not self.config.is_file():
-            copy = self._mended_by()
-            if copy.startswith("mend"):
-                raise InputError(f"{self.config}: is gone; {copy}")
-            raise InputError(f"{self.path}: no runs folder; it holds no config.yaml")
-        try:
-            # A ladder that kept its tasks' digests gave the config one too.
-            check_text(self.config, KeptTasks(self.tasks).has_digests)
-            return load_config(str(self.config))
-        except InputError as error:
-            raise InputError(f"{error}; {self._mended_by()}") from None
-
-    def _mended_by(self) -> str:
-        """Where the config can be had again: each rung has one, and the first is as good."""
-        for path in sorted(self.path.glob(f"*/{self.config.name}")):
-            with suppress(InputError, OSError):
-                check_text(path, must=True)
-                return f"mend it by: {shlex.join(['cp', str(path), str(self.config)])}"
-        return f"no rung holds another: bring it back, or remove {self.path} to start anew"
+        return KeptConfig(self.path).load()
 
     def statuses(self, plan: Plan) -> list[RungStatus]:
         """The state of every run."""

@@ -156,9 +156,12 @@ def scripts(
 ) -> dict[str, str]:
     """The scripts by name: trunks, the costliest first, the report last unless rungs are named.
 
-    A rung that is named brings its trunk along, where that has not come so far.
+    A rung that is named brings its trunk along, where that has not come so far. InputError where
+    a trunk has finished and what a rung goes on from is gone.
     """
     rungs = plan.matching(names) if names else list(plan.runs)
+    for rung in rungs:
+        runs.check_trunk(rung)
     rungs += [rung.trunk for rung in rungs if rung.trunk and not runs.has_trunk(rung)]
     order = sorted(dict.fromkeys(rungs), key=lambda rung: (not rung.branches, -rung.flops))
     texts = {rung.name: rung_script(config, rung, runs) for rung in order}
@@ -193,7 +196,9 @@ def submit(config: Experiment, plan: Plan, names: Sequence[str], runs: RunsFolde
             )
     texts = scripts(config, plan, names, runs)
     runs.prepare(config)
-    with hold(runs.path / "slurm" / ".lock", "submits its jobs") as lock:
+    submits = hold(runs.path / "slurm" / ".lock", "submits its jobs")
+    with runs.lock(shared=True), submits as lock:
+        runs.check_config(config)
         return _submit(plan, texts, runs, lock)
 
 
@@ -236,7 +241,9 @@ def _submit(plan: Plan, texts: dict[str, str], runs: RunsFolder, lock: int) -> S
             raise InputError(f"{name}: sbatch answered {said.strip()!r}, no job id; see squeue")
         submitted[name] = known[name] = id
         write_json(_jobs_file(runs), {"version": 1, "jobs": known}, sealed=True)
-    queued = {n: job.id for n, job in queue.items() if n in texts and n not in submitted}
+    # A job that has finished its rung may still be leaving the queue.
+    left = set(texts) - {*submitted, *finished}
+    queued = {name: job.id for name, job in queue.items() if name in left}
     return Submission(submitted, queued, finished)
 
 

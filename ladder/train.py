@@ -132,7 +132,6 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
     start = _restored(config, rung, runs, model, optimizers, parallel)
     scores = Scores(config, rung, folder, corpus, model, tasks, parallel, start.step)
     loss_model = parallel.replicate(LossModel(model, config.recipe.z_loss))
-    meter = Meter(rung, execution, parallel)
     tracker = open_tracker(config, rung, folder, start.step) if parallel.is_first else None
     kept = steps_at(rung, config.checkpoints.keep_at) | set(rung.branches)
     own, saving = identity(config, rung), config.checkpoints
@@ -152,7 +151,9 @@ def _train(config: Experiment, rung: Rung, runs: RunsFolder, parallel: Parallel)
         ) as saver,
     ):
         if scores.lack(start.step):
+            parallel.gather_once(model)
             scores.score(start.step)
+        meter = Meter(rung, execution, parallel)
         for step in range(start.step + 1, rung.steps + 1):
             rate = _rate(config, rung, step)
             optimizers.set_learning_rate(rate)
@@ -236,16 +237,13 @@ def _restored(
         return load_checkpoint(latest, model, optimizers, identity(config, rung))
     if rung.trunk is None:
         return Training(0, 0, {})
-    trunk = runs.rung(rung.trunk.name)
-    mend = f"remove {trunk.path} to train it again"
-    if not runs.has_trunk(rung) and trunk.finished:
-        raise InputError(f"{runs.trunk_of(rung)}: is gone, and {rung.name} needs it; {mend}")
+    runs.check_trunk(rung)
     if not runs.has_trunk(rung):
         raise InputError(
             f"{rung.name}: goes on from step {rung.branch_step} of {rung.trunk.name}, which has "
             "not come so far; train that first"
         )
-    check_checkpoint(runs.trunk_of(rung), parallel, mend)
+    check_checkpoint(runs.trunk_of(rung), parallel, runs.mend_of_trunk(rung.trunk))
     return load_checkpoint(runs.trunk_of(rung), model, optimizers, identity(config, rung.trunk))
 
 

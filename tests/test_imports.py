@@ -105,6 +105,7 @@ NO_TORCH = (
     "ladder.report_trust",
     "ladder.result",
     "ladder.results",
+    "ladder.kept_config",
     "ladder.kept_tasks",
     "ladder.locks",
     "ladder.machine",

@@ -269,7 +269,8 @@ def _read_parquet(source: Source, path: Path, unit: Unit) -> Documents:
     try:
         file = parquet.ParquetFile(path)
         groups = range(unit.begin, unit.end)
-        rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+        sizes = [file.metadata.row_group(group).num_rows for group in range(unit.end)]
+        before, rows = sum(sizes[: unit.begin]), sum(sizes[unit.begin :])
         names = file.schema_arrow.names
         if source.field not in names:
             _text(None, source.field, str(path), names)
@@ -278,7 +279,8 @@ def _read_parquet(source: Source, path: Path, unit: Unit) -> Documents:
         for batch in batches:
             for value in batch.column(0).to_pylist():
                 done += 1
-                yield _text(value, source.field, f"{path}, row {done}", names), done / rows
+                where = f"{path}, row {before + done}"
+                yield _text(value, source.field, where, names), done / rows
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ladder import cluster
-from ladder.cluster import assigned_gpus, train_local, visible_gpus
+from ladder.cluster import TrainingError, assigned_gpus, train_local, visible_gpus
 from ladder.config import Experiment, load_config
 from ladder.plan import Rung, make_plan
 from ladder.runs import RunsFolder
@@ -85,6 +86,26 @@ def test_a_worker_sees_one_gpu_before_it_loads_torch(
     assert sorted(one["CUDA_VISIBLE_DEVICES"] for one in seen) == ["4", "4", "6"]
     assert {one[name] for one in seen for name in cluster.THREAD_SETTINGS} == {"4"}
     assert not any(one["torch"] for one in seen)
+
+
+def end_at_once(config: Experiment, rung: Rung, path: Path) -> None:
+    """In the place of training: the worker is killed, as by a machine without memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_told_of_runs_that_wait_for_their_trunk_too(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_train", end_at_once)
+    config = load_config(str(tiny_config), ("recipe.schedule=wsd", "ladder.sizes=[a]"))
+    runs = [run for run in make_plan(config).runs if run.role != "target"]
+    assert [run.name for run in runs if run.trunk] == ["a-1xC", "a-2xC", "a-4xC"]
+    with pytest.raises(TrainingError) as error:
+        train_local(config, runs, RunsFolder(tmp_path), lambda: None, 1)
+    assert str(error.value) == (
+        "a-trunk, a-4xC, a-2xC, a-1xC: a worker process was killed; the same command goes on from "
+        "here"
+    )
 
 
 def test_there_is_a_worker_a_gpu_by_default(

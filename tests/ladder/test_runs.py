@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from command_line import fails
 
 from evaluation.checksums import check_text
 from evaluation.files import InputError
+from ladder import kept_config, pipeline
 from ladder.cli import main
-from ladder.config import load_config
+from ladder.config import Experiment, load_config
 from ladder.plan import make_plan
 from ladder.runs import UNSURE, Progress, RunsFolder
 from ladder.scored_runs import find_runs
@@ -37,6 +39,92 @@ def test_a_folder_of_another_config_is_refused_with_the_difference(
     with pytest.raises(InputError) as error:
         runs.prepare(load_config(str(tiny_config), ("corpus.seed=9", "seed=2")))
     assert "seed: 0 -> 2; corpus.seed: 0 -> 9" in str(error.value)
+
+
+def test_before_anything_has_begun_another_recipe_takes_the_place_of_the_first(
+    runs: RunsFolder, tiny_config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.corpus.mkdir()  # Tokenised, say.
+    tasks = {path: path.stat().st_mtime_ns for path in runs.task_files}
+    other = load_config(str(tiny_config), ("recipe.eps=1e-9", "ladder.multiples=[1, 2]"))
+    runs.prepare(other)
+    assert runs.load_config() == other
+    assert tasks == {path: path.stat().st_mtime_ns for path in runs.task_files}
+    said = capsys.readouterr().err
+    assert "nothing was trained by it yet; changed: " in said
+    assert "recipe.eps: 1e-08 -> 1e-09" in said
+    runs.prepare(other)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("begun", ["b-1xC", "slurm", "observations.parquet"])
+def test_once_anything_has_begun_another_recipe_is_refused(
+    runs: RunsFolder, tiny_config: Path, begun: str
+) -> None:
+    before = runs.config.read_bytes()
+    (runs.path / begun).mkdir()
+    with pytest.raises(InputError, match=r"was made from another config: recipe\.eps"):
+        runs.prepare(load_config(str(tiny_config), ("recipe.eps=1e-9",)))
+    assert runs.config.read_bytes() == before
+
+
+def test_another_recipe_is_refused_while_a_command_is_about_to_train_and_to_ranks(
+    runs: RunsFolder, tiny_config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, before = load_config(str(tiny_config), ("recipe.eps=1e-9",)), runs.config.read_bytes()
+    for shared in (False, True):
+        with (
+            runs.lock(shared=shared),
+            pytest.raises(InputError, match=r"process \d+ .* trains this ladder"),
+        ):
+            runs.prepare(other)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="was made from another config"):
+        runs.prepare(other)
+    assert runs.config.read_bytes() == before
+
+
+def test_nothing_is_trained_by_a_config_that_another_command_replaced_meanwhile(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, runs = load_config(str(tiny_config)), RunsFolder(tmp_path / "runs")
+    real = RunsFolder.prepare
+
+    def prepare(self: RunsFolder, own: Experiment) -> None:
+        real(self, own)
+        real(self, load_config(str(tiny_config), ("recipe.eps=1e-9",)))
+
+    monkeypatch.setattr(RunsFolder, "prepare", prepare)
+    with pytest.raises(InputError, match=r"another config: recipe\.eps: 1e-09 -> 1e-08"):
+        pipeline.train(config, runs.path, ("a-1xC",), engine="here")
+    assert not list(runs.path.glob("*/manifest.json"))
+
+
+def test_of_two_commands_that_make_a_folder_at_once_the_second_finds_the_first_ones(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first still makes its tasks, which of a text takes minutes."""
+    runs, order = RunsFolder(tmp_path / "runs"), list[str]()
+    real, second = kept_config.open_corpus, list[threading.Thread]()
+
+    def other() -> None:
+        with pytest.raises(InputError, match=r"another config: corpus\.seed: 0 -> 9"):
+            RunsFolder(runs.path).prepare(load_config(str(tiny_config), ("corpus.seed=9",)))
+        order.append("second")
+
+    def slow(*given: object) -> object:
+        if not second:
+            second.append(threading.Thread(target=other))
+            second[0].start()
+            time.sleep(0.5)
+            order.append("first")
+        return real(*given)
+
+    monkeypatch.setattr(kept_config, "open_corpus", slow)
+    runs.prepare(load_config(str(tiny_config)))
+    second[0].join()
+    assert order == ["first", "second"]
+    assert runs.load_config() == load_config(str(tiny_config))
 
 
 def test_a_folder_that_is_someone_elses_is_refused(tiny_config: Path, tmp_path: Path) -> None:
@@ -76,6 +164,22 @@ def test_states_are_read_from_the_files(runs: RunsFolder) -> None:
     assert folder.status(rung).error == "no memory"
     folder.write_manifest(rung, "finished")
     assert folder.finished
+
+
+def test_a_run_that_ends_while_its_state_is_read_is_not_told_as_interrupted(
+    runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rung = make_plan(runs.load_config()).run("b-1xC")
+    folder = runs.rung(rung.name)
+    folder.path.mkdir()
+    folder.write_manifest(rung, "running")
+
+    def ends() -> bool:
+        folder.write_manifest(rung, "finished")
+        return False
+
+    monkeypatch.setattr(folder, "is_locked", ends)
+    assert folder.status(rung).state == "finished"
 
 
 def test_without_locks_a_status_says_that_it_cannot_tell_and_the_queue_may(

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from test_slurm import scripts
 
+from evaluation.files import InputError
 from evaluation.records import write_observations
 from ladder import slurm
 from ladder.cli import main
@@ -294,6 +295,51 @@ def test_branches_are_submitted_after_their_trunk_and_only_if_it_succeeds(
     assert "afterany:" in said["report"]
     shown = slurm.dry_run(config, plan, ("a-1xC",), runs)
     assert "--dependency=afterok:'<a-trunk>'" in shown or "--dependency=afterok:<a-trunk>" in shown
+
+
+def test_a_rung_that_has_finished_and_still_leaves_the_queue_is_told_once(
+    fake: Fake, submit: Callable[..., tuple[int, str, str]], tiny_config: Path, tmp_path: Path
+) -> None:
+    submit("--rung", "a-1xC")
+    rung = make_plan(load_config(str(tiny_config))).run("a-1xC")
+    folder = RunsFolder(tmp_path / "runs").rung("a-1xC")
+    folder.write_manifest(rung, "finished")
+    row = {"task": "walks", "loss": 1.0, "loss_unit": "nats/token"}
+    write_observations(pd.DataFrame([{**rung.observed(rung.steps), **row}]), folder.scores)
+    fake.queue("101|COMPLETING|None")
+    err = submit("--rung", "a-1xC")[2]
+    assert "left out, finished: a-1xC" in err
+    assert "in the queue" not in err
+
+
+def test_a_trunk_that_has_finished_and_is_gone_is_named_before_anything_is_submitted(
+    fake: Fake, tiny_config: Path, tmp_path: Path
+) -> None:
+    config = load_config(str(tiny_config), ("recipe.schedule=wsd",))
+    plan, runs = make_plan(config), RunsFolder(tmp_path / "runs")
+    runs.prepare(config)
+    trunk = plan.run("a-1xC").trunk
+    assert trunk is not None
+    folder = runs.rung(trunk.name)
+    folder.path.mkdir()
+    folder.write_manifest(trunk, "finished")
+    row = {"task": "walks", "loss": 1.0, "loss_unit": "nats/token"}
+    write_observations(pd.DataFrame([{**trunk.observed(trunk.steps), **row}]), folder.scores)
+    for call in (slurm.submit, slurm.dry_run):
+        with pytest.raises(InputError, match=r"step-\d+: is gone, and a-1xC needs it; remove"):
+            call(config, plan, ("a-1xC",), runs)
+    assert not (fake.path / "sbatch.log").exists()
+
+
+def test_jobs_are_not_submitted_for_a_config_that_another_command_changed_meanwhile(
+    fake: Fake, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, runs = load_config(str(tiny_config)), RunsFolder(tmp_path / "runs")
+    runs.prepare(load_config(str(tiny_config), ("recipe.eps=1e-9",)))
+    monkeypatch.setattr(RunsFolder, "prepare", lambda self, config: None)
+    with pytest.raises(InputError, match=r"another config: recipe\.eps: 1e-09 -> 1e-08"):
+        slurm.submit(config, make_plan(config), (), runs)
+    assert not (fake.path / "sbatch.log").exists()
 
 
 def test_a_branch_whose_trunk_has_come_so_far_waits_for_nothing(

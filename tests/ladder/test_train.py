@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from evaluation.files import InputError
 from evaluation.records import read_observations
+from ladder import pipeline
 from ladder import train as training
 from ladder.checkpoint import latest_checkpoint
 from ladder.config import load_config
@@ -125,3 +127,31 @@ def test_the_thread_count_and_determinism_are_restored(tiny_config: Path, tmp_pa
     config, rung, runs = prepared(tiny_config, tmp_path / "runs")
     training.train_rung(config, rung, runs)
     assert (torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()) == before
+
+
+def test_what_comes_before_the_first_step_does_not_count_as_time_of_steps(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on is scored first where its scores of that step were lost."""
+    config, rung, runs = prepared(tiny_config, tmp_path / "runs")
+    order: list[str] = []
+
+    def begins(*_: object) -> None:
+        order.append("meter")
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr(training, "Meter", begins)
+    monkeypatch.setattr(training.Scores, "lack", lambda self, step: True)
+    monkeypatch.setattr(training.Scores, "score", lambda self, step: order.append("score"))
+    with pytest.raises(RuntimeError, match="enough"):
+        training.train_rung(config, rung, runs)
+    assert order == ["score", "meter"]
+
+
+def test_ranks_of_torchrun_are_not_to_start_workers_of_their_own(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match=r"torchrun: .* --engine here"):
+        pipeline.train(load_config(str(tiny_config)), tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()

@@ -94,6 +94,17 @@ def test_a_format_is_for_names_that_do_not_say_it(tmp_path: Path) -> None:
         units(source(path))
 
 
+def test_a_row_of_parquet_is_named_by_its_place_in_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "UNIT_BYTES", 1)
+    path = tmp_path / "a.parquet"
+    pd.DataFrame({"text": ["one", "two", "three", None]}).to_parquet(path, row_group_size=2)
+    assert len(units(source(path))) == 2
+    with pytest.raises(InputError, match=r"a\.parquet, row 4: 'text' is missing"):
+        read(source(path))
+
+
 def test_parquet_is_cut_by_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"text": TEXTS}).to_parquet(path, row_group_size=1)
