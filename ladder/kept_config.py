@@ -45,20 +45,8 @@ class KeptConfig:
         line on standard error says. `lock` holds the folder against all who train in it.
         """
         self._check_place()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self.folder}: cannot be made ({error.strerror or error}); give another --runs"
-            ) from error
-        making = self.folder / ".config.lock"
-        with hold(making, "makes this folder", LONGEST_MAKING, patient=True):
-            if self.path.is_file():
-                self._go_on(config, lock)
-            else:
-                self._check_place()
-                self.tasks.write(open_corpus(config.corpus, self.corpus).tasks())
-                write_text(self.path, sealed_text(dump_config(config)))
+        if not self._is_made(config):
+            self._make(config, lock)
         self.tasks.check()
 
     def check(self, config: Experiment) -> None:
@@ -79,6 +67,30 @@ class KeptConfig:
             return load_config(str(self.path))
         except InputError as error:
             raise InputError(f"{error}; {self._mended_by()}") from None
+
+    def _is_made(self, config: Experiment) -> bool:
+        """Whether there is nothing to write, so that a folder that is whole is left alone."""
+        text = sealed_text(dump_config(config))
+        try:
+            return self.path.read_text(encoding="utf-8") == text and self.tasks.is_whole
+        except (OSError, UnicodeDecodeError):
+            return False
+
+    def _make(self, config: Experiment, lock: Callable[[], AbstractContextManager[None]]) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be made ({error.strerror or error}); give another --runs"
+            ) from error
+        making = self.folder / ".config.lock"
+        with hold(making, "makes this folder", LONGEST_MAKING, patient=True):
+            if self.path.is_file():
+                self._go_on(config, lock)
+            else:
+                self._check_place()
+                self.tasks.write(open_corpus(config.corpus, self.corpus).tasks())
+                write_text(self.path, sealed_text(dump_config(config)))
 
     def _go_on(self, config: Experiment, lock: Callable[[], AbstractContextManager[None]]) -> None:
         text = sealed_text(dump_config(config))

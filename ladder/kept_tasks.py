@@ -56,8 +56,7 @@ class KeptTasks:
             if not self.files:
                 self.write(make())
             return
-        told = self._told()
-        lost = [name for name, digest in told.items() if digest and not self._file(name).is_file()]
+        told, lost = self._told(), self._lost()
         made = {task.name: task for task in make()} if lost else {}
         for name in lost:
             path = self._file(name)
@@ -69,6 +68,11 @@ class KeptTasks:
                     f"{path}: no such task file, and corpus.tasks has other items now; bring it "
                     "back"
                 )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether `mend` has nothing to write."""
+        return not self._lost() if self.index.is_file() else bool(self.files)
 
     def check(self) -> None:
         """Raise InputError for a task that is gone, damaged, or cannot be scored."""
@@ -85,6 +89,11 @@ class KeptTasks:
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.jsonl"
+
+    def _lost(self) -> list[str]:
+        """Names of tasks whose files are gone; of an older ladder's nothing can be made again."""
+        told = self._told().items()
+        return [name for name, digest in told if digest and not self._file(name).is_file()]
 
     def _told(self) -> dict[str, str]:
         """Names and digests; an older ladder's index has no digests."""
