@@ -77,7 +77,8 @@ def build_model(
 def scoring_attention(model: PreTrainedModel) -> Iterator[None]:
     """Within it, sdpa in the place of flash attention.
 
-    Scores are computed in fp32 and packed rows bring a mask; flash attention takes neither.
+    Scores are computed in fp32, but for execution.precision bf16 under fsdp, and packed rows bring
+    a mask; flash attention takes neither.
     """
     before = model.config._attn_implementation
     if before in ("sdpa", "eager"):

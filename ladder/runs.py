@@ -59,7 +59,7 @@ class Progress:
     step: int
     steps: int
     loss: float
-    """Training loss of the last step, nats per token."""
+    """Training loss of the last step, nats per token: of one batch, and so a noisy one."""
     tokens_per_second: float
     updated: float
     """Seconds since the epoch."""

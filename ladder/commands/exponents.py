@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro import conf
 
 from evaluation.files import InputError
-from ladder.commands.options import Flag, Maps, Names, read_mapped
+from ladder.commands.options import Flag, Maps, Names, read_table
 
 if TYPE_CHECKING:
     from predict.exponents import Exponents
@@ -25,6 +25,7 @@ def exponents(
     observations: conf.Positional[Path],
     task: str | None = None,
     rungs: Names = (),
+    recipe: str | None = None,
     map: Maps = (),
     feature: str = "loss",
     entropy: float | None = None,
@@ -51,6 +52,7 @@ def exponents(
         observations: A table of observations, .parquet or .csv.
         task: The LM set or task whose loss is fitted; by default the first LM set.
         rungs: Patterns of runs to fit; by default those of role ladder.
+        recipe: Only the runs of this recipe, or of those that match a pattern.
         map: OURS=THEIRS, such as params=n_params, where the table has names of its own.
         feature: Column of the loss.
         entropy: Exact entropy rate in the loss's unit; the fitted floor is checked against it.
@@ -78,7 +80,7 @@ def exponents(
         raise InputError("--holdout, --drop: must be 0 or more")
     if entropy is not None and not 0 < entropy < math.inf:
         raise InputError(f"--entropy {entropy}: must be above 0")
-    table = read_mapped(observations, map)
+    table = read_table(observations, recipe, rungs, map)
     try:
         found = fitted(
             table,

@@ -47,6 +47,19 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_runs_of_two_recipes_are_no_seeds_of_one_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, one = tmp_path / "two.csv", observations()
+    other = one.assign(run="muon-" + one["run"], loss=one["loss"] - 0.2, recipe="muon")
+    write_observations(pd.concat([one.assign(recipe="adamw"), other]), path)
+    said = fails(capsys, "exponents", path)
+    assert "its rungs are of 2 recipes, adamw, muon; choose one with --recipe" in said
+    arguments = ("--recipe", "muon", "--slices-only", "--replicates", "0", "--json")
+    assert main(["exponents", str(path), *arguments]) == 0
+    assert json.loads(capsys.readouterr().out)["points"] == 25
+
+
 def test_the_json_has_the_promised_shape(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--replicates", "20", "--entropy", str(ENTROPY), "--json"]
     assert main(["exponents", str(table), *arguments]) == 0
