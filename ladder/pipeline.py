@@ -95,6 +95,8 @@ def analyse_runs(
 def _analyse_runs(
     config: Experiment, plan: Plan, runs: RunsFolder, figures: Path | None, full: bool
 ) -> Result:
+    # Before they are read: a run that ends meanwhile is in none of what follows.
+    scores = runs.score_digests(plan)
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     model, known = TwoStage(config.predict.method), _known(config, runs)
@@ -104,7 +106,8 @@ def _analyse_runs(
     _write(result, observations, origin, runs, figures or runs.figures, full)
     # Written last: it vouches for the other files, see RunsFolder.is_complete.
     document = predictions_document(result.model, result.predictions)
-    write_json(runs.predictions, {**document, "made_from": runs.digests(plan)}, sealed=True)
+    made_from = scores | runs.made_digests(plan)
+    write_json(runs.predictions, {**document, "made_from": made_from}, sealed=True)
     return result
 
 
@@ -127,6 +130,8 @@ def analyse_recipes(
 def _analyse_recipes(
     config: Experiment, plan: Plan, runs: RunsFolder, figures: Path | None, full: bool
 ) -> RecipesResult:
+    # Before they are read: a run that ends meanwhile is in none of what follows.
+    scores = runs.score_digests(plan)
     observations = runs.gather(plan)
     write_observations(observations, runs.observations)
     known = _known(config, runs)
@@ -154,7 +159,8 @@ def _analyse_recipes(
     found = RecipesResult(results, comparison, left_out)
     write_text(runs.audit, found.audit().to_csv(index=False))
     write_recipes_report(found, f"task-ladder: {config.name}", runs.report)
-    write_json(runs.predictions, {**found.document(), "made_from": runs.digests(plan)}, sealed=True)
+    made_from = scores | runs.made_digests(plan)
+    write_json(runs.predictions, {**found.document(), "made_from": made_from}, sealed=True)
     return found
 
 

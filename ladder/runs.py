@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -337,25 +337,32 @@ class RunsFolder:
         if not all(self.rung(rung.name).finished for rung in plan.runs):
             return False
         try:
-            return bool(read_json(self.predictions)["made_from"] == self.digests(plan))
+            made_from = read_json(self.predictions)["made_from"]
+            return bool(made_from == self.score_digests(plan) | self.made_digests(plan))
         except (InputError, KeyError, TypeError):
             return False
 
-    def digests(self, plan: Plan) -> dict[str, str]:
-        """SHA-256 of the finished runs' scores and of what was made from them, by path.
+    def score_digests(self, plan: Plan) -> dict[str, str]:
+        """SHA-256 of the finished runs' scores, by path."""
+        finished = (own for rung in plan.runs if (own := self.rung(rung.name)).finished)
+        return self._digests(folder.scores for folder in finished)
+
+    def made_digests(self, plan: Plan) -> dict[str, str]:
+        """SHA-256 of what was made from the scores, by path.
 
         Of reports only that they are there: they tell times and machines, and what else is here
         is the same however often a run was killed.
         """
-        scores = [self.rung(r.name).scores for r in plan.runs if self.rung(r.name).finished]
         made, reports = [self.observations, self.audit], [self.report]
         for own in map(self.recipe, filter(None, plan.recipes)):
             made += [own.predictions, own.audit]
             reports.append(own.report)
-        told = {
-            path: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (*scores, *made, self.comparison, self.exponents)
+        there = {str(r.relative_to(self.path)): "there" for r in reports if r.is_file()}
+        return self._digests((*made, self.comparison, self.exponents)) | there
+
+    def _digests(self, paths: Iterable[Path]) -> dict[str, str]:
+        return {
+            str(path.relative_to(self.path)): hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in paths
             if path.is_file()
         }
-        told |= {path: "there" for path in reports if path.is_file()}
-        return {str(path.relative_to(self.path)): digest for path, digest in told.items()}

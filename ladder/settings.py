@@ -248,7 +248,7 @@ class Execution(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: matrix products in bfloat16, weights and optimizer in fp32. Scores are computed in fp32,
+    """bf16: matrix products in bfloat16, weights and optimizer in fp32. Scores are made in fp32,
     but under fsdp in bf16 too, for ranks gather the weights so."""
     parallel: Literal["auto", "ddp", "fsdp"] = "auto"
     """Under torchrun: ddp replicates the model on every rank, fsdp shards it (FSDP2)."""

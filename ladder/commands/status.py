@@ -20,7 +20,8 @@ def status(runs: conf.Positional[Path], json: Flag = False, out: Path | None = N
     """How far the runs are: state, loss, tokens/s, time left, by whom.
 
     The loss is that of the last batch alone, nats per token, and so a noisy one; speed is the mean
-    since training began or went on. Where `ladder train --engine slurm` submitted them, the queue is read too.
+    since training began or went on. Where `ladder train --engine slurm` submitted them, the queue
+    is read too.
 
     Example: ladder status runs/quickstart
 

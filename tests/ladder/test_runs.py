@@ -11,15 +11,17 @@ import threading
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command_line import fails
 
 from evaluation.checksums import check_text
 from evaluation.files import InputError
+from evaluation.records import write_observations
 from ladder import kept_config, pipeline
 from ladder.cli import main
 from ladder.config import Experiment, load_config
-from ladder.plan import make_plan
+from ladder.plan import Plan, Rung, make_plan
 from ladder.runs import UNSURE, Progress, RunsFolder
 from ladder.scored_runs import find_runs
 from ladder.slurm import Job, with_job
@@ -322,3 +324,34 @@ def test_a_config_that_is_gone_is_had_again_from_a_rung(
     source, target = said.split()[-2:]
     shutil.copy(source, target)
     assert runs.config.read_bytes() == before
+
+
+def test_scores_that_change_while_they_are_analysed_are_not_vouched_for(
+    runs: RunsFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = runs.load_config()
+    plan = make_plan(config)
+
+    def finish(rung: Rung, shift: float = 0.0) -> None:
+        loss = 2 + shift + 9 * rung.params**-0.5 + 9 * rung.tokens**-0.3
+        task = {"task": "walks_validation", "loss": loss, "loss_unit": "nats/token"}
+        folder = runs.rung(rung.name)
+        folder.path.mkdir(exist_ok=True)
+        write_observations(pd.DataFrame([{**rung.observed(rung.steps), **task}]), folder.scores)
+        folder.write_manifest(rung, "finished")
+
+    for rung in plan.runs:
+        finish(rung)
+    monkeypatch.setattr(pipeline, "_write", lambda *_: None)  # The report, which takes seconds.
+    pipeline.analyse_runs(config, plan, runs)
+    assert runs.is_complete(plan)
+    real = RunsFolder.gather
+
+    def gather(self: RunsFolder, plan: Plan) -> pd.DataFrame:
+        found = real(self, plan)
+        finish(plan.run("a-1xC"), shift=0.1)  # Another command has scored it anew.
+        return found
+
+    monkeypatch.setattr(RunsFolder, "gather", gather)
+    pipeline.analyse_runs(config, plan, runs)
+    assert not runs.is_complete(plan)
