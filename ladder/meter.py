@@ -23,6 +23,7 @@ class Meter:
         self.parallel = parallel
         self.steps = 0
         self.spent = 0.0
+        self.told = (0, 0.0)  # Steps and seconds as they were at the last reading.
         self.last = self.reported = time.monotonic()
         self.peak = execution.peak_flops or _known_peak(parallel.device)
 
@@ -52,13 +53,19 @@ class Meter:
         return self.steps * self.rung.batch_tokens / max(self.spent, 1e-9)
 
     def read(self) -> dict[str, float]:
-        """What metrics.jsonl says of speed; MFU where the hardware's peak is known."""
-        found = {"tokens_per_second": round(self.tokens_per_second, 1)}
+        """What metrics.jsonl says of speed since the last reading, so that its lines add up.
+
+        MFU where the hardware's peak is known.
+        """
+        steps, spent = self.steps - self.told[0], self.spent - self.told[1]
+        self.told = self.steps, self.spent
+        speed = steps * self.rung.batch_tokens / max(spent, 1e-9)
+        found = {"tokens_per_second": round(speed, 1)}
         if self.peak:
             per_token = model_flops_per_token(
                 self.rung.params, self.rung.shape, self.rung.sequence_length
             )
-            found["mfu"] = self.tokens_per_second * per_token / (self.peak * self.parallel.world)
+            found["mfu"] = speed * per_token / (self.peak * self.parallel.world)
         if self.parallel.device.type == "cuda":
             found["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
         return found
