@@ -183,7 +183,7 @@ def _continuation_row(task: str, questions: list[Question]) -> Row:
     right = [float(question.acc) for question in questions if question.acc in (0, 1)]
     if len(right) < len(questions):
         return values_row(task, values, None, "greedy", None)
-    se = float(np.std(right, ddof=1)) / len(right) ** 0.5 if len(right) > 1 else 0.0
+    se = float(np.std(right, ddof=1)) / len(right) ** 0.5 if len(right) > 1 else None
     return values_row(task, values, Value(float(np.mean(right)), se, len(right)), "greedy", 0.0)
 
 

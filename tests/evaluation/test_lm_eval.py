@@ -101,6 +101,20 @@ def test_accuracies_and_their_errors_are_lm_evals_own(
         assert row[f"{ours}_se"] == pytest.approx(reported[f"{theirs}_stderr,none"], rel=1e-12)
 
 
+def test_one_document_tells_no_standard_error(logs: Path) -> None:
+    file = samples(logs, "last_word")
+    file.write_text(file.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
+
+    def keep_one(document: dict[str, Any]) -> None:
+        document["n-samples"]["last_word"] = {"original": 1, "effective": 1}
+
+    change(results(logs), keep_one)
+    row = final(logs).loc["last_word"]
+    assert row["accuracy"] == 0
+    assert math.isnan(row["accuracy_se"])
+    assert math.isnan(row["loss_se"])
+
+
 def test_accuracy_is_of_the_kind_that_lm_eval_reports(logs: Path) -> None:
     rows = final(logs)
     assert rows.at["colours", "accuracy_metric"] == "acc_per_char"
