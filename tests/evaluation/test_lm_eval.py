@@ -135,6 +135,20 @@ def test_a_group_is_all_its_tasks_documents(logs: Path) -> None:
         assert rows.at["all_colours", column] == pytest.approx(mean)
 
 
+@pytest.mark.parametrize("metric", ["acc", "acc_norm"])
+def test_a_group_is_left_out_where_its_tasks_weigh_alike(logs: Path, metric: str) -> None:
+    by_documents = {"acc": (5 * 0.6 + 4 * 0.5) / 9, "acc_norm": (5 * 0.2 + 4 * 0.25) / 9}
+    by_tasks = {"acc": (0.6 + 0.5) / 2, "acc_norm": (0.2 + 0.25) / 2}
+    for value, is_left_out in ((by_documents[metric], False), (by_tasks[metric], True)):
+        own = {f"{metric},none": value}
+        change(results(logs), lambda r, own=own: r["results"].update(all_colours=own))
+        imported = import_lm_eval(logs, RUNS)
+        said = [line for line in imported.left_out if "all_colours" in line]
+        assert any("not the mean over its documents" in line for line in said) == is_left_out
+        last = imported.observations[imported.observations["final"]]
+        assert ("all_colours" in set(last["task"])) != is_left_out
+
+
 def test_older_versions_list_a_task_as_a_group_of_none(logs: Path) -> None:
     expected = final(logs)
     change(results(logs), lambda r: r["group_subtasks"].update(colours=[], pages=[]))
