@@ -48,12 +48,31 @@ def unfold_chart(cells: pd.DataFrame) -> pd.DataFrame | None:
     for name in series:
         run, metric = name.rsplit(" - ", 1)
         part = pd.DataFrame({"run": run, "step": cells[step], metric: cells[name]})
-        parts.setdefault(run, []).append(part[part[metric].str.strip() != ""])
+        parts.setdefault(run, []).append(part[measured(part[metric]) != ""])
     joined = [
         reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), own)
         for own in parts.values()
     ]
     return pd.concat(joined, ignore_index=True).fillna("")
+
+
+def measured(cells: pd.Series) -> pd.Series:
+    """The cells, empty where they say NaN, as W&B and pandas write what was not measured."""
+    return cells.where(cells.str.strip().str.lower() != "nan", "").str.strip()
+
+
+def check_run_table(cells: pd.DataFrame, source: str) -> None:
+    """Refuse two runs of one name, which would be taken for checkpoints of one run."""
+    if "Name" not in cells or "State" not in cells:
+        return
+    doubled = cells.index[cells["Name"].duplicated()]
+    if len(doubled):
+        name = cells["Name"].iloc[doubled[0]]
+        first = cells.index[cells["Name"] == name][0]
+        raise InputError(
+            f"{source}: rows {first + 1} and {doubled[0] + 1} are two runs named {name!r}; keep "
+            "one, or name one otherwise"
+        )
 
 
 def told_of(cells: pd.DataFrame, source: str, is_chart: bool) -> Told:

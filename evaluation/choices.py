@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,12 @@ def item_scores(
         tokens=tuple(tokens),
         unconditional=None if unconditional is None else tuple(unconditional),
     )
+
+
+def without_unconditional(scores: ChoiceScores) -> ChoiceScores:
+    """The record as if nothing had been scored behind the unconditional context."""
+    items = tuple(replace(item, unconditional=None) for item in scores.items)
+    return replace(scores, items=items, unconditional="")
 
 
 def write_choices(scores: ChoiceScores, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
 """Files of a model's folder that may hold weights."""
+
+OWN = (None, "eager", "sdpa", "flex_attention", "grouped_mm", "batched_mm")
+"""Ways to compute attention and experts that transformers and torch bring along; for others, such
+as flash_attention_2, transformers goes to the hub where the package `kernels` is installed."""
 
 MOST_PARTS = 10_000
 """Layers, or experts, of a model; each is made, whatever its weights."""
@@ -28,19 +33,23 @@ SLACK = 2**24
 def check_claims(config: PreTrainedConfig, name: str) -> None:
     """Raise InputError for what no model of a folder, or of the hub, may ask for unasked.
 
-    That is attention by a kernel of the hub, which would be fetched and run; weights in other
-    folders; and a shape that the weights do not fill.
+    That is attention, or experts, by a kernel of the hub, which would be fetched and run; weights
+    in other folders; and a shape that the weights do not fill. Kernels of a quantisation are not
+    seen to: transformers alone names them, and takes them where the package `kernels` is installed.
     """
     waiting = [config]
     while waiting:
         one = waiting.pop()
         waiting += filter(None, (getattr(one, part, None) for part in one.sub_configs))
-        # Of several parts it may be a mapping.
-        if "/" in str(asked := one._attn_implementation):
-            raise InputError(
-                f"{name}: its config.json asks for the hub's code {asked!r}; take "
-                "attn_implementation out of it, or add --trust-remote-code, which runs it"
-            )
+        for kind in ("attn_implementation", "experts_implementation"):
+            asked = getattr(one, f"_{kind}", None)
+            # Of several parts it may be a mapping.
+            names = asked.values() if isinstance(asked, dict) else [asked]
+            if any("/" in str(n) or (n not in OWN and find_spec("kernels")) for n in names):
+                raise InputError(
+                    f"{name}: its config.json asks for the hub's code {asked!r}; take {kind} out "
+                    "of it, or add --trust-remote-code, which runs it"
+                )
         for key, value in one.to_dict().items():
             counts = "layer" in key or "expert" in key
             if counts and isinstance(value, int) and value > MOST_PARTS:

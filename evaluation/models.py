@@ -40,7 +40,9 @@ class LoadedModel:
     @property
     def window(self) -> int | None:
         """Most tokens that the model takes; None where its config does not say."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        config = self.model.config.get_text_config()
+        # MPT's own word, beyond which its table of biases ends.
+        return getattr(config, "max_position_embeddings", getattr(config, "max_seq_len", None))
 
     @property
     def vocabulary(self) -> int:

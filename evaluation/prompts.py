@@ -173,7 +173,10 @@ def _fill(template: str, row: Row, where: str) -> str:
             continue
         if form or conversion:
             raise InputError(f"{where}: template {template!r}: only {{column}} is known")
-        text += str(_value(row, column, where))
+        value = _value(row, column, where)
+        if isinstance(value, list | dict):
+            raise InputError(f"{where}: {column!r} holds no text for template {template!r}")
+        text += str(value)
     return text
 
 

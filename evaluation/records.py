@@ -294,7 +294,10 @@ def _typed(values: Series, column: Column, source: str) -> Series:
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         values = values.astype(str)
     numbers = pd.to_numeric(values.where(~empty), errors="coerce").astype(float)
-    _fail(source, numbers.isna() & ~empty, column.name, "is not a number", "give a number", values)
+    hint = "give a number"
+    if column.high == 1:
+        hint += " (a share; of per cent `ladder import csv --percent` makes one)"
+    _fail(source, numbers.isna() & ~empty, column.name, "is not a number", hint, values)
     _fail(source, np.isinf(numbers), column.name, "is infinite", "give a finite number", values)
     low = numbers <= column.low if column.above_low else numbers < column.low
     bound = f"{'above' if column.above_low else 'at least'} {column.low:g}"

@@ -67,6 +67,7 @@ def score_task(
     with torch.inference_mode():
         places = len(encoded.tokens)
         found = _log_likelihoods(model, encoded.branches, places, progress, ranks)
+        _make_equal(encoded.branches, found)
         bare = None
         if encoded.unconditional:
             count = len(encoded.unconditional)
@@ -108,6 +109,17 @@ def _log_likelihoods(
             total.index_add_(0, found.place, found.log_p)
     sums: list[float] = ranks.add(total).tolist()
     return sums
+
+
+def _make_equal(branches: Sequence[Branch], found: list[float]) -> None:
+    """Give choices of the same tokens behind the same context one score.
+
+    Where they stand in a pass they are rounded otherwise, and the last digit would pick of them.
+    """
+    for branch in branches:
+        first: dict[tuple[int, ...], int] = {}
+        for place, tokens in branch.choices:
+            found[place] = found[first.setdefault(tokens, place)]
 
 
 def _by_prefix(branches: Sequence[Branch]) -> list[list[Branch]]:

@@ -7,7 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from evaluation.choices import ChoiceScores, read_choices, write_choices
+from evaluation.choices import (
+    ChoiceScores,
+    read_choices,
+    without_unconditional,
+    write_choices,
+)
 from evaluation.files import (
     InputError,
     read_json,
@@ -88,9 +93,9 @@ class Store:
                 f"{path}: was scored on other items than {task.name} has now, or with another "
                 "--limit; remove it"
             )
-        if pmi and scores.unconditional != task.unconditional:
-            return None
-        return scores
+        if scores.unconditional == task.unconditional:
+            return scores
+        return None if pmi else without_unconditional(scores)
 
     def text(self, path: Path) -> TextScores | None:
         """The scores of a text; InputError where they are of another one."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluation.cells import Told, read_cells, told_of, unfold_chart
+from evaluation.cells import Told, check_run_table, measured, read_cells, told_of, unfold_chart
 from evaluation.columns import (
     hints,
     import_hints,
@@ -124,6 +124,8 @@ def import_wandb(path: Path, mapping: ColumnMap) -> pd.DataFrame:
         if doubled := next((n for n in seen if seen.count(n) > 1), None):
             raise InputError(f"{path}: two files hold {doubled!r}; keep one of them")
         cells = reduce(lambda a, b: a.merge(b, on=["run", "step"], how="outer"), known).fillna("")
+    if not known:
+        check_run_table(cells, str(path))
     columns = dict(mapping.columns)
     for ours, theirs in (("run", "Name"), ("step", "_step"), ("step", "Step")):
         if ours not in columns and ours not in cells and theirs in cells:
@@ -140,6 +142,8 @@ def _observations(
     cells = with_known_names(cells, _NAMES, {*mapping.columns.values(), *scores})
     told = told_of(cells, source, is_chart)
     base = _base(cells, mapping, source)
+    for name in base.columns.intersection(["run", "task"]):
+        base[name] = base[name].str.strip()
     # Numbers are read before a wide table is folded, so that a mistake is named by its own row.
     for name in ("params", "tokens", "batch_tokens", "step", "flops"):
         if name in base:
@@ -228,7 +232,7 @@ def _base(cells: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFrame:
         elif name in mapping.values:
             base[name] = mapping.values[name]
         elif name in cells:
-            base[name] = cells[name]
+            base[name] = _cells(cells, name, source)
     if mapping.keep:
         taken = {*base.columns, *mapping.columns.values()}
         for name in cells.columns:
@@ -291,10 +295,15 @@ def _complete(table: pd.DataFrame, mapping: ColumnMap, source: str) -> pd.DataFr
     if "final" not in table:
         last = table.groupby("run", sort=False)["step"].transform("max")
         table["final"] = table["step"] == last
+    for pattern in mapping.targets:
+        if "role" in table:
+            raise InputError(
+                f"--target {pattern}: {source} tells every run's role itself; leave --target out, "
+                "or that column"
+            )
+        if not any(fnmatch(str(run), pattern) for run in table["run"]):
+            raise InputError(f"--target {pattern}: matches no run of {source}")
     if "role" not in table:
-        for pattern in mapping.targets:
-            if not any(fnmatch(str(run), pattern) for run in table["run"]):
-                raise InputError(f"--target {pattern}: matches no run of {source}")
         is_target = [any(fnmatch(str(r), p) for p in mapping.targets) for r in table["run"]]
         table["role"] = ["target" if flag else "ladder" for flag in is_target]
     return table
@@ -361,6 +370,4 @@ def _number(value: object, name: str, row: int, told: Told) -> float:
 def _cells(cells: pd.DataFrame, name: str, source: str) -> pd.Series:
     if name not in cells:
         raise InputError(f"{source}: {there_is_no(name, cells.columns)}")
-    column = cells[name]
-    # W&B and pandas write what was not measured as NaN.
-    return column.where(column.str.strip().str.lower() != "nan", "")
+    return measured(cells[name])

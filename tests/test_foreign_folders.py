@@ -217,6 +217,26 @@ def test_a_models_config_fetches_no_kernel_of_the_hub(
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("attn_implementation", "flash_attention_2"),
+        ("attn_implementation", {"": "flash_attention_3"}),
+        ("experts_implementation", "sonicmoe"),
+    ],
+)
+def test_a_models_config_makes_transformers_fetch_no_kernel_where_it_could(
+    key: str, value: object, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, key: value}))
+    monkeypatch.setattr("evaluation.claims.find_spec", lambda name: name == "kernels")
+    monkeypatch.setattr("transformers.PreTrainedModel.from_pretrained", None)
+    with pytest.raises(InputError, match=rf"asks for the hub's code .*; take {key} out of it"):
+        load_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
         ("head_dim", 2**20),
         ("hidden_size", 2**20),
         ("intermediate_size", 2**20),

@@ -101,6 +101,20 @@ def test_accuracies_and_their_errors_are_lm_evals_own(
         assert row[f"{ours}_se"] == pytest.approx(reported[f"{theirs}_stderr,none"], rel=1e-12)
 
 
+def test_one_document_tells_no_standard_error(logs: Path) -> None:
+    file = samples(logs, "last_word")
+    file.write_text(file.read_text("utf-8").splitlines()[0] + "\n", encoding="utf-8")
+
+    def keep_one(document: dict[str, Any]) -> None:
+        document["n-samples"]["last_word"] = {"original": 1, "effective": 1}
+
+    change(results(logs), keep_one)
+    row = final(logs).loc["last_word"]
+    assert row["accuracy"] == 0
+    assert math.isnan(row["accuracy_se"])
+    assert math.isnan(row["loss_se"])
+
+
 def test_accuracy_is_of_the_kind_that_lm_eval_reports(logs: Path) -> None:
     rows = final(logs)
     assert rows.at["colours", "accuracy_metric"] == "acc_per_char"
@@ -119,6 +133,20 @@ def test_a_group_is_all_its_tasks_documents(logs: Path) -> None:
     for column in ("loss", "accuracy", "chance"):
         mean = (parts[column] * parts["instances"]).sum() / 9
         assert rows.at["all_colours", column] == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("metric", ["acc", "acc_norm"])
+def test_a_group_is_left_out_where_its_tasks_weigh_alike(logs: Path, metric: str) -> None:
+    by_documents = {"acc": (5 * 0.6 + 4 * 0.5) / 9, "acc_norm": (5 * 0.2 + 4 * 0.25) / 9}
+    by_tasks = {"acc": (0.6 + 0.5) / 2, "acc_norm": (0.2 + 0.25) / 2}
+    for value, is_left_out in ((by_documents[metric], False), (by_tasks[metric], True)):
+        own = {f"{metric},none": value}
+        change(results(logs), lambda r, own=own: r["results"].update(all_colours=own))
+        imported = import_lm_eval(logs, RUNS)
+        said = [line for line in imported.left_out if "all_colours" in line]
+        assert any("not the mean over its documents" in line for line in said) == is_left_out
+        last = imported.observations[imported.observations["final"]]
+        assert ("all_colours" in set(last["task"])) != is_left_out
 
 
 def test_older_versions_list_a_task_as_a_group_of_none(logs: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,14 @@ from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertLMHeadModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     Mamba2Config,
     Mamba2ForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -93,6 +99,45 @@ def test_code_that_comes_with_a_model_is_not_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(str(folder))
     assert not said.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}),
+        ("config.json", {"auto_map": {"AutoModelForCausalLM": "some/where--evil.M"}}),
+        ("config.json", {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}}),
+        ("config.json", {"_attn_implementation_internal": "some/kernel"}),
+        ("config.json", {"use_kernels": True, "allow_all_kernels": True}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.T", "evil.T"]}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "some/where--evil.T"]}}),
+        ("tokenizer_config.json", {"tokenizer_class": "T", "auto_map": ["evil.T", "evil.T"]}),
+        ("generation_config.json", {"custom_generate": "some/where"}),
+    ],
+)
+def test_a_model_that_says_it_is_to_be_trusted_is_not(
+    name: str, said: dict[str, object], tmp_path: Path
+) -> None:
+    folder, ran = saved(tmp_path / "m"), tmp_path / "ran"
+    config = json.loads((folder / name).read_text())
+    trusting = {"trust_remote_code": True, "local_files_only": False}
+    (folder / name).write_text(json.dumps({**config, **said, **trusting}))
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    # Its own kinds are known, and it is read as one of them, or refused.
+    with suppress(InputError):
+        loaded = load_model(str(folder))
+        assert type(loaded.model).__module__ == "transformers.models.llama.modeling_llama"
+        assert loaded.model.config._attn_implementation == "sdpa"
+    assert not ran.exists()
+
+
+def test_the_window_of_a_model_is_found_by_the_name_that_its_config_has() -> None:
+    for config, model in (
+        (MptConfig(d_model=8, n_heads=2, n_layers=1, max_seq_len=64, vocab_size=9), MptForCausalLM),
+        (GPT2Config(n_embd=8, n_head=2, n_layer=1, n_positions=64, vocab_size=9), GPT2LMHeadModel),
+    ):
+        loaded = LoadedModel(model(config), tokenizer())
+        assert loaded.window == 64
 
 
 def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:

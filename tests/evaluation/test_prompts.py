@@ -66,6 +66,17 @@ def test_the_right_choice_is_named_in_three_ways(
     assert task.items[0].choices == (" x", " y")
 
 
+@pytest.mark.parametrize("value", [["x", "y"], {"text": "x"}])
+def test_a_template_asks_for_texts_and_not_for_lists(tmp_path: Path, value: object) -> None:
+    row = {"q": value, "options": ["x", "y"], "right": 0}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (tmp_path / "t.yaml").write_text(
+        "data: rows.jsonl\ncontext: 'Q: {q}'\nchoices: options\ngold: right\n"
+    )
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: 'q' holds no text"):
+        read_prompted(tmp_path / "t.yaml")
+
+
 def test_one_choice_is_a_right_continuation(quiz: Path) -> None:
     quiz.write_text("data: quiz.csv\ncontext: 'Q: {question}'\nchoices: [' {a}{{}}']\n")
     task = read_prompted(quiz)

@@ -51,6 +51,21 @@ def test_contexts_of_one_item_may_differ(loaded: LoadedModel) -> None:
     assert found.log_likelihoods == pytest.approx(alone, abs=1e-4)
 
 
+def test_choices_that_repeat_have_one_score_however_a_pass_rounds(
+    loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rounded(*given: object) -> list[float]:
+        return [nats + place * 1e-7 for place, nats in enumerate(real(*given))]
+
+    real = scoring._log_likelihoods
+    monkeypatch.setattr(scoring, "_log_likelihoods", rounded)
+    same = Item("1", "the sky is", (" blue sky", " snow", " blue sky"), 0)
+    other = Item("2", ("the sky", "the snow", "the sky"), (" is blue",) * 3, 0)
+    found = score_task(loaded.model, loaded.encode(Task("x", (same, other)))).items
+    for item in found:
+        assert item.log_likelihoods[0] == item.log_likelihoods[2] != item.log_likelihoods[1]
+
+
 def test_unconditional_scores_stand_behind_answer(loaded: LoadedModel) -> None:
     task = Task("x", TASK.items, unconditional="Answer:")
     scores = score_task(loaded.model, loaded.encode(task, unconditional=True))

@@ -81,7 +81,10 @@ def test_scores_of_other_items_or_of_another_unconditional_context_are_not_used(
     store.write(choice_scores(TASK, [-1.0, -2.0], [1, 1], [-1.0, -1.0]))
     assert store.task(TASK, pmi=True) is not None
     assert store.task(replace(TASK, unconditional="A:"), pmi=True) is None
-    assert store.task(replace(TASK, unconditional="A:"), pmi=False) is not None
+    other = store.task(replace(TASK, unconditional="A:"), pmi=False)
+    assert other is not None
+    assert (other.unconditional, other.items[0].unconditional) == ("", None)
+    assert other.items[0].log_likelihoods == (-1.0, -2.0)
     with pytest.raises(InputError, match="other items"):
         store.task(replace(TASK, items=(Item("1", "Q", (" a", " b"), 0),)), pmi=False)
 

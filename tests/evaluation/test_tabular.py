@@ -287,3 +287,49 @@ def test_a_column_that_is_missing_is_asked_for_among_those_that_the_file_has(
     # As it says.
     table = import_csv(path, ColumnMap(columns=MAPPED | BITS, percent=True))
     assert set(table["loss_unit"]) == {"bits/byte"}
+
+
+def test_what_a_chart_says_is_nan_is_no_step_of_that_run(tmp_path: Path) -> None:
+    text = "Step,a - bpb,b - bpb\n50,1.3,1.2\n100,1.2,1.1\n200,NaN,1.0\n"
+    runs = {"a": (1e8, 2e9), "b": (2e8, 4e9)}
+    mapping = ColumnMap(values=BITS, tasks=(TaskColumns("t", "bpb"),), runs=runs)
+    table = import_wandb(written(tmp_path, text), mapping).set_index(["run", "step"])
+    assert table.loc[("a", 100), ["tokens", "final"]].tolist() == [2e9, True]
+    assert table.loc[("b", 100), "tokens"] == 2e9
+
+
+def test_what_was_not_measured_is_empty_whatever_its_column_is_called(tmp_path: Path) -> None:
+    text = "run,params,tokens,task,loss,{}\na,1e8,2e9,t,1.2,nan\nb,2e8,4e9,t,1.1,0.5\n"
+    for name, columns in (("accuracy", {}), ("acc", {"accuracy": "acc"})):
+        path = written(tmp_path, text.format(name))
+        table = import_csv(path, ColumnMap(columns, BITS))
+        assert table["accuracy"].isna().tolist() == [True, False]
+
+
+def test_blanks_around_a_runs_name_make_no_other_run(tmp_path: Path) -> None:
+    text = "run,step,task,loss\n a ,1,t,1.2\na,2,t ,1.1\n"
+    table = import_csv(written(tmp_path, text), ColumnMap(values=BITS, runs={"a": (1e8, 2e9)}))
+    assert table[["run", "task", "tokens", "final"]].values.tolist() == [
+        ["a", "t", 1e9, False],
+        ["a", "t", 2e9, True],
+    ]
+
+
+def test_two_runs_of_a_run_table_are_not_checkpoints_of_one(tmp_path: Path) -> None:
+    text = "Name,State,_step,bpb\na,finished,100,1.2\nb,finished,100,1.1\na,crashed,50,1.4\n"
+    runs = {"a": (1e8, 2e9), "b": (2e8, 4e9)}
+    mapping = ColumnMap(values=BITS, tasks=(TaskColumns("t", "bpb"),), runs=runs)
+    with pytest.raises(InputError, match=r"x\.csv: rows 1 and 3 are two runs named 'a'; keep one"):
+        import_wandb(written(tmp_path, text), mapping)
+
+
+def test_targets_are_not_passed_over_where_the_table_has_roles(tmp_path: Path) -> None:
+    text = "run,role,params,tokens,task,loss\na,ladder,1e8,2e9,t,1.2\n"
+    with pytest.raises(InputError, match=r"--target a: .*x\.csv tells every run's role itself"):
+        import_csv(written(tmp_path, text), ColumnMap(values=BITS, targets=("a",)))
+
+
+def test_a_percent_sign_without_percent_says_which_option_reads_it(tmp_path: Path) -> None:
+    text = "run,params,tokens,task,loss,accuracy\na,1e8,2e9,t,1.2,61.2%\n"
+    with pytest.raises(InputError, match=r"'61\.2%' is not a number; .*--percent"):
+        import_csv(written(tmp_path, text), ColumnMap(values=BITS))
