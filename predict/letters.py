@@ -13,7 +13,7 @@ from evaluation.records import InputError
 from predict.fit import Fit, Objective, fit
 from predict.flight import Flight
 from predict.forecast import Forecast
-from predict.intervals import interval
+from predict.intervals import LEVEL80, interval
 from predict.laws import Array, Law, get_law
 from predict.points import trailing_mean
 
@@ -183,7 +183,7 @@ def _error(law: Law, fitted: Fit, cloze: Forecast, loss: Array, accuracy: Array)
     slope = (high - low) / (2 * width)
     half = 0.0
     if cloze.loss_upper80 is not None and cloze.loss_lower80 is not None:
-        half = (cloze.loss_upper80 - cloze.loss_lower80) / 2 / 1.2816
+        half = (cloze.loss_upper80 - cloze.loss_lower80) / 2 / LEVEL80
     gradient = law.evaluate(fitted.theta, [at])[1][0]
     parameters = max(float(gradient @ np.array(fitted.covariance) @ gradient), 0.0)
     rms = float(np.sqrt(np.mean((law.value(fitted.theta, loss) - accuracy) ** 2)))
