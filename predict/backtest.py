@@ -22,7 +22,7 @@ from predict.backtest_scores import (
 from predict.points import RungPoint, points_by_task
 from predict.splits import STEP_UP, Split, find_cuts, make_splits
 from predict.task_fit import FEWEST, Target, readings
-from predict.two_stage import SCALE, TwoStage, finished, matching
+from predict.two_stage import SCALE, TwoStage, finished, matching, partial
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def backtest(
             if run not in set(table["run"])
         ]
         more = others[others["run"].isin(extra) & others[feature].notna()]
+        more = more[~partial(more)]
         table = pd.concat(
             [table, more[more["task"].isin(table["task"].unique())]], ignore_index=True
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)

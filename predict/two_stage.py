@@ -351,6 +351,12 @@ class TwoStage:
                 f"feature {self.feature!r}: has values at or below 0, or beyond {SCALE[1]:g}; a "
                 "law of losses needs others"
             )
+        if cut_short.all():
+            shown = ", ".join(map(str, table["task"].unique()[:3]))
+            raise InputError(
+                f"{shown}: measured for a part of every finished run's tokens only; measure it at "
+                "their ends"
+            )
         table = table[~cut_short]
         return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
 

@@ -181,3 +181,13 @@ def test_the_losses_of_tasks_without_an_accuracy_are_scored_where_all_methods_pr
         for name in ("default", "published")
     }
     assert keys["default"] == keys["published"]
+
+
+def test_a_task_that_a_scored_run_measured_for_half_of_it_is_not_scored() -> None:
+    table = noisy()
+    own = table["run"] == "1280M-10xC"
+    table.loc[own, "role"] = "extra"
+    table.loc[own & (table["step"] == 1), "tokens"] //= 2
+    table = table[~(own & (table["task"] == "a") & (table["step"] > 1))].reset_index(drop=True)
+    rows = backtest(table, ("own",), score=("1280M-10xC",), tasks=("a", "b")).rows
+    assert {r.task for r in rows if r.run == "1280M-10xC"} == {"b"}

@@ -261,6 +261,9 @@ def test_a_task_measured_for_half_a_run_is_no_result_of_it_whichever_tasks_are_c
     alone = TwoStage(tasks=["exam"]).fit(table)
     assert not any(r.run.startswith("190M") for r in alone.fits_["exam"].rungs)
     assert alone.fits_["exam"].rungs == TwoStage().fit(table).fits_["exam"].rungs
+    none = table[(table["task"] != "exam") | (table["step"] == 1)].reset_index(drop=True)
+    with pytest.raises(InputError, match="exam: measured for a part of every finished run"):
+        TwoStage(tasks=["exam"]).fit(none)
 
 
 def test_a_sparsely_measured_task_is_predicted_alike_alone_and_among_others() -> None:
