@@ -126,7 +126,7 @@ def load_model(
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--device {device}: does not take the model ({reason})") from error
     check_kernels(model, "--device")
-    if not is_causal(model):
+    if not is_causal(model, name):
         raise InputError(f"{name}: is no causal language model; what follows changes what it says")
     return LoadedModel(model, tokenizer)
 
@@ -152,8 +152,11 @@ def _is_no_advice(record: logging.LogRecord) -> bool:
     return "falling back to its reference" not in record.getMessage()
 
 
-def is_causal(model: PreTrainedModel) -> bool:
-    """Whether tokens leave what the model says before them as it is, by a trial of a few."""
+def is_causal(model: PreTrainedModel, name: str) -> bool:
+    """Whether tokens leave what the model says before them as it is, by a trial of a few.
+
+    Raises InputError, with the model's `name`, where it says what is no number.
+    """
     last = model.get_input_embeddings().weight.shape[0] - 1
     rows = [[0, 1, 2 % last, 0], [0, 1, 2 % last, last]]
     tokens = [torch.tensor([row], device=model.device) for row in rows]
@@ -162,6 +165,11 @@ def is_causal(model: PreTrainedModel) -> bool:
             one, other = (model(input_ids=ids).logits[0, :3].float() for ids in tokens)
     except (AssertionError, TypeError, ValueError, IndexError):
         return False
+    if one.isnan().any():
+        raise InputError(
+            f"{name}: says NaN of tokens 0, 1 and 2; its weights are damaged, or too large for "
+            "--dtype"
+        )
     return bool(torch.allclose(one, other, rtol=0, atol=1e-3 * float(one.abs().max())))
 
 

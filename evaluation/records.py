@@ -188,14 +188,17 @@ def separator(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> DataFrame:
-    from pyarrow import parquet, types
+    from pyarrow import ArrowException, parquet, types
 
-    check_parquet_size(path)
-    # A reader takes bytes that are no UTF-8 for text, which fails wherever they are used.
-    schema = parquet.read_schema(path)
-    texts = [field.name for field in schema if not types.is_primitive(field.type)]
-    parquet.read_table(path, columns=texts).validate(full=True)
-    return pd.read_parquet(path)
+    try:
+        check_parquet_size(path)
+        # A reader takes bytes that are no UTF-8 for text, which fails wherever they are used.
+        schema = parquet.read_schema(path)
+        texts = [field.name for field in schema if not types.is_primitive(field.type)]
+        parquet.read_table(path, columns=texts).validate(full=True)
+        return pd.read_parquet(path)
+    except ArrowException as error:  # not all of them are ValueErrors
+        raise ValueError(str(error)) from error
 
 
 def text_cells(path: Path) -> DataFrame:

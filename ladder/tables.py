@@ -253,12 +253,14 @@ def show_audit(audited: Audit, method: str, said: str = "accuracy in points") ->
     for line in why([row.prediction for row in audited.rows]):
         say(line)
     for pooled in audited.pooled:
-        if pooled.mean_abs_error is None or pooled.mean_abs_relative_error is None:
+        if pooled.mean_abs_error is None:
             continue
+        relative = pooled.mean_abs_relative_error
+        over = "" if relative is None else f" ({relative:.1%} relative)"
         share = "" if pooled.step1_share is None else f", step 1 owns {pooled.step1_share:.0%}"
         say(
-            f"{pooled.target}: mean absolute error {points(pooled.mean_abs_error)} points "
-            f"({pooled.mean_abs_relative_error:.1%} relative){share}; "
+            f"{pooled.target}: mean absolute error {points(pooled.mean_abs_error)} points"
+            f"{over}{share}; "
             f"{pooled.inside80} of {pooled.with_interval} inside 80%, {pooled.inside95} inside 95%"
         )
 
@@ -287,7 +289,7 @@ def show_curve(curve: Curve) -> None:
                 f"{p.ladder_flops:.3g}",
                 f"{p.share_of_target:.2%}",
                 points(p.mean_abs_error),
-                f"{p.mean_abs_relative_error:.1%}",
+                "" if p.mean_abs_relative_error is None else f"{p.mean_abs_relative_error:.1%}",
                 p.unpredictable or "",
             )
             for p in curve.points

@@ -13,6 +13,9 @@ from predict.points import END, NEAR
 from predict.task_fit import Prediction, Target, TaskFit, predict_many
 from predict.two_stage import TwoStage, partial
 
+LARGEST_RATIO = 1e9
+"""Error over what is actual, from which that is 0 but for rounding."""
+
 LAST_ROWS = 5
 """A target's actual value is the mean of its last rows, five at most (arXiv 2412.04403, code), from
 predict.points.END on."""
@@ -39,13 +42,13 @@ class AuditRow:
 
     @property
     def relative_error(self) -> float | None:
-        """Error of the accuracy over the actual one."""
-        return None if self.error is None or not self.actual else self.error / self.actual
+        """Error of the accuracy over the actual one; None without one, or over what is 0."""
+        return None if self.error is None else _over(self.error, self.actual)
 
     @property
     def loss_relative_error(self) -> float | None:
-        """Error of the loss over the actual one; None over 0."""
-        return self.loss_error / self.loss_actual if self.loss_actual else None
+        """Error of the loss over the actual one; None over what is 0."""
+        return _over(self.loss_error, self.loss_actual)
 
     @property
     def step1_share(self) -> float | None:
@@ -283,6 +286,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """Mean of the absolute values that there are."""
     found = [abs(v) for v in values if v is not None]
     return sum(found) / len(found) if found else None
+
+
+def _over(error: float, actual: float | None) -> float | None:
+    ratio = error / actual if actual else math.inf
+    return ratio if abs(ratio) < LARGEST_RATIO else None
 
 
 def _inside(value: float | None, lower: float | None, upper: float | None) -> bool | None:

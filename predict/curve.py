@@ -29,7 +29,8 @@ class CurvePoint:
     """All rungs together, by 6ND."""
     share_of_target: float
     mean_abs_error: float
-    mean_abs_relative_error: float
+    mean_abs_relative_error: float | None
+    """None where every actual accuracy is 0."""
     unpredictable: int
     """Tasks that the predictor called so, among those that it was scored on."""
 
@@ -123,7 +124,7 @@ def compute_curve(
                     ladder_flops=flops,
                     share_of_target=flops / size,
                     mean_abs_error=pooled.mean_abs_error,
-                    mean_abs_relative_error=pooled.mean_abs_relative_error or 0.0,
+                    mean_abs_relative_error=pooled.mean_abs_relative_error,
                     unpredictable=sum(
                         r.prediction.status == "unpredictable"
                         for r in audited.rows

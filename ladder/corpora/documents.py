@@ -248,11 +248,11 @@ def _check_length(text: str, path: Path) -> None:
 
 
 def _parquet_units(path: Path) -> list[Unit]:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         metadata = parquet.ParquetFile(path).metadata
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArrowException) as error:
         raise InputError(f"{path}: not readable as Parquet ({error})") from error
     found, begin, size = [], 0, 0
     for group in range(metadata.num_row_groups):
@@ -264,7 +264,7 @@ def _parquet_units(path: Path) -> list[Unit]:
 
 
 def _read_parquet(source: Source, path: Path, unit: Unit) -> Documents:
-    from pyarrow import parquet
+    from pyarrow import ArrowException, parquet
 
     try:
         file = parquet.ParquetFile(path)
@@ -279,7 +279,7 @@ def _read_parquet(source: Source, path: Path, unit: Unit) -> Documents:
             for value in batch.column(0).to_pylist():
                 done += 1
                 yield _text(value, source.field, f"{path}, row {done}", names), done / rows
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArrowException) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: not readable as Parquet ({error})") from error

@@ -107,6 +107,15 @@ def test_weights_that_are_missing_are_not_made_up(tmp_path: Path) -> None:
         load_model(str(folder))
 
 
+def test_a_model_whose_weights_are_no_numbers_is_refused(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][3] = float("nan")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="says NaN of tokens 0, 1 and 2; its weights are damaged"):
+        load_model(str(folder))
+
+
 def test_a_model_that_looks_ahead_is_refused(tmp_path: Path) -> None:
     words = tokenizer()
     shape = {k: v for k, v in SHAPE.items() if k != "num_key_value_heads"}

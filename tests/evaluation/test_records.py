@@ -177,6 +177,21 @@ def test_an_extra_column_may_not_be_infinite(observations: pd.DataFrame) -> None
         validate(observations.assign(ce=np.inf))
 
 
+def test_what_arrow_has_not_implemented_is_one_line(
+    tmp_path: Path, observations: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A damaged footer may claim integers of 128 bits, and the error is then no ValueError."""
+
+    def read_metadata(path: Path) -> None:
+        raise pa.ArrowNotImplementedError("Integers with more than 64 bits")
+
+    path = tmp_path / "o.parquet"
+    write_observations(validate(observations), path)
+    monkeypatch.setattr(parquet, "read_metadata", read_metadata)
+    with pytest.raises(InputError, match=r"o.parquet: cannot be read as parquet \(Integers with"):
+        read_observations(path)
+
+
 def test_bytes_that_are_no_text_are_refused_as_such(tmp_path: Path) -> None:
     path = tmp_path / "o.parquet"
     write_observations(synthetic(), path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from conftest import synthetic, true_accuracy
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage, audit
-from predict.audit import Audit, actual_by_task, actual_of, not_beyond_ladder, targets_of
+from predict.audit import (
+    Audit,
+    actual_by_task,
+    actual_of,
+    audit_document,
+    not_beyond_ladder,
+    targets_of,
+)
 
 PUBLISHED = {
     "mmlu_test_rc_5shot": ((48.4, 49.0), (51.3, 51.6)),
@@ -80,6 +88,17 @@ def test_the_actual_is_the_mean_of_the_last_five_rows(observations: pd.DataFrame
     table = validate(pd.concat([observations[observations["role"] != "target"], *more]))
     row = audit(TwoStage("published").fit(table), table).rows[0]
     assert row.actual == pytest.approx(0.38)
+
+
+def test_an_error_over_what_is_0_but_for_rounding_has_no_share(observations: pd.DataFrame) -> None:
+    table = validate(observations)
+    table.loc[table["role"] == "target", "accuracy"] = 5e-324
+    model = TwoStage("published").fit(table)
+    found = audit(model, table)
+    assert found.rows[0].relative_error is None
+    assert found.rows[0].loss_relative_error is not None
+    assert all(pooled.mean_abs_relative_error is None for pooled in found.pooled)
+    json.dumps(audit_document(model, found), allow_nan=False)
 
 
 def test_what_cannot_be_audited_is_named(observations: pd.DataFrame) -> None:
