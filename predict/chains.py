@@ -135,7 +135,7 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     usable = {
         task: rungs
         for task, found in points.items()
-        if len(rungs := _fitted_rungs(chain, found, method)) >= least_rungs(chain)
+        if len(rungs := fitted_rungs(chain, found, method)) >= least_rungs(chain)
     }
     if not usable:
         return {}
@@ -194,7 +194,8 @@ def usable_rungs(chain: Chain, points: TaskPoints) -> list[RungPoint]:
     return [rung for rung in rungs if (quality(rung) or 0.0) > LEAST_QUALITY]
 
 
-def _fitted_rungs(chain: Chain, points: TaskPoints, method: Method) -> list[RungPoint]:
+def fitted_rungs(chain: Chain, points: TaskPoints, method: Method) -> list[RungPoint]:
+    """Those rungs, where reruns share as the mean of their seeds."""
     rungs = usable_rungs(chain, points)
     return mean_of_seeds(rungs) if method.reruns_share else rungs
 
