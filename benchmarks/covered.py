@@ -41,9 +41,8 @@ INTRODUCTION = """\
 `python benchmarks/covered.py`: lines and branches that the tests of CI reach, those of processes
 that they start among them, but for the full quick start, which trains for minutes what
 tests/test_pipeline.py trains in seconds. Lines that only a GPU reaches, known by a condition on
-`cuda` or `nccl`, are counted apart and in no percentage. CI has no GPU; what ran on one is in
-[train_speed.md](train_speed.md). Not reached are mostly refusals: files that cannot be read, a hub
-that does not answer, libraries that are missing. Texts that a tokenizer is trained on are read by a
+`cuda` or `nccl`, are counted apart and in no percentage: no GPU was there to run them. Not reached
+are mostly refusals: files that cannot be read, a hub that does not answer, libraries that are missing. Texts that a tokenizer is trained on are read by a
 thread of its library, in which nothing is seen.
 """
 
