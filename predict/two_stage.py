@@ -200,22 +200,18 @@ class TwoStage:
         return {task: signal(points[task].rungs, f.step1) for task, f in fits.items()}
 
     def _centre(self, own: Chain, table: pd.DataFrame) -> tuple[NormalPrior, ...]:
-        """The own chain's priors, their means taken from the shared feature; none without one.
+        """The own chain's priors, their means taken from the shared feature.
 
-        From every evaluation that has one, so that no task's own choice of them counts.
+        From every evaluation that has one, so that no task's own choice of them counts. Without a
+        shared feature the priors are as wide as those that it would have been fitted with.
         """
         every = table.drop_duplicates(KEY).assign(task=SHARED)
         points = self._shared_points(every, table)
-        if not own.priors or not points:
-            return ()
-        wide = replace(
-            own,
-            link=None,
-            priors=tuple(replace(p, sd=self.method.centre_sd or p.sd) for p in own.priors),
-        )
-        found = fit_chain(wide, self.method, points)
+        sd = self.method.centre_sd or 0.0
+        wide = replace(own, link=None, priors=tuple(replace(p, sd=sd) for p in own.priors))
+        found = fit_chain(wide, self.method, points) if own.priors else {}
         if not found:
-            return ()
+            return tuple(replace(p, sd=math.hypot(p.sd, sd)) for p in own.priors)
         fitted = found[SHARED].step1.parameters
         return tuple(replace(p, mean=fitted[p.parameter]) for p in own.priors)
 
