@@ -11,7 +11,7 @@ import pandas as pd
 from evaluation.records import InputError
 from predict.points import END, NEAR
 from predict.task_fit import Prediction, Target, TaskFit, predict_many
-from predict.two_stage import TwoStage
+from predict.two_stage import TwoStage, partial
 
 LARGEST_RATIO = 1e9
 """Error over what is actual, from which that is 0 but for rounding."""
@@ -80,7 +80,7 @@ DERIVED = ("relative_error", "loss_relative_error", "step1_share", "inside80", "
 
 @dataclass(frozen=True)
 class Pooled:
-    """Means over rows with an accuracy, in [0, 1]; None where there is none."""
+    """Means over rows with an accuracy, the loss's over all rows; None where there is none."""
 
     target: str
     """A target's name, or `all`."""
@@ -178,9 +178,7 @@ def audit(model: TwoStage, observations: pd.DataFrame) -> Audit:
     """
     rows = []
     for target in targets_of(observations):
-        table = observations[
-            (observations["run"] == target.name) & observations[model.feature].notna()
-        ]
+        table = measured_rows(observations, target.name, model.feature)
         measured = actual_by_task(table, model.feature)
         asked = [(fitted, target) for task, fitted in model.fits_.items() if task in measured]
         for prediction in predict_many(asked, model.method):
@@ -202,6 +200,15 @@ def audit_document(model: TwoStage, audited: Audit) -> dict[str, object]:
         "left_out": model.left_out_,
         "warnings": model.warnings(),
     }
+
+
+def measured_rows(observations: pd.DataFrame, run: str, feature: str) -> pd.DataFrame:
+    """A target's rows with the feature, but of tasks that it measured for a part of its run only.
+
+    As with the ladder's rungs: a result of half a run is none of the run.
+    """
+    rows = observations[(observations["run"] == run) & observations[feature].notna()]
+    return rows[~partial(rows)]
 
 
 def actual_of(measured: pd.DataFrame, feature: str) -> tuple[float, float | None]:

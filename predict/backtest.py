@@ -22,7 +22,7 @@ from predict.backtest_scores import (
 from predict.points import RungPoint, points_by_task
 from predict.splits import STEP_UP, Split, find_cuts, make_splits
 from predict.task_fit import FEWEST, Target, readings
-from predict.two_stage import SCALE, TwoStage, finished, matching
+from predict.two_stage import SCALE, TwoStage, finished, matching, partial
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,7 @@ def backtest(
             if run not in set(table["run"])
         ]
         more = others[others["run"].isin(extra) & others[feature].notna()]
+        more = more[~partial(more)]
         table = pd.concat(
             [table, more[more["task"].isin(table["task"].unique())]], ignore_index=True
         ).sort_values(["run", "step"], kind="stable", ignore_index=True)
@@ -156,12 +157,11 @@ def backtest(
             found += _score(model, method, split, measured)
     if not any(row.error is not None for row in found):
         raise InputError("no held-out rung has an accuracy to score")
-    common = set.intersection(
-        *({row_key(r) for r in found if r.method == m and r.error is not None} for m in methods)
-    )
-    if not common:
+    # A row without an accuracy, such as an LM set's, is scored by its loss: it must be common, too.
+    common = set.intersection(*({_scored(r) for r in found if r.method == m} for m in methods))
+    if not any(has_accuracy for _, has_accuracy in common):
         raise InputError(f"nothing is predicted by all of {', '.join(methods)}; compare fewer")
-    found = [r for r in found if r.error is None or row_key(r) in common]
+    found = [r for r in found if _scored(r) in common]
     scores = sorted(
         (method_score(name, [r for r in found if r.method == name]) for name in methods),
         key=lambda s: s.mean_abs_error,
@@ -175,6 +175,11 @@ def backtest(
         tuple(left_out),
         find_cuts(list(every.values()), extra).note,
     )
+
+
+def _scored(row: BacktestRow) -> tuple[tuple[str, str, str], bool]:
+    """What a row is of, and whether its accuracy is scored."""
+    return row_key(row), row.error is not None
 
 
 def _near(params: pd.Series, sizes: Iterable[float]) -> pd.Series:

@@ -212,7 +212,7 @@ def _judged(
         relative = (
             np.expm1(off)
             if problem.objective.log
-            else off / _rms(problem.values[:, 0][part])[:, None]
+            else off / np.maximum(_rms(problem.values[:, 0][part]), 1 / SINGULAR)[:, None]
         )
         known = condition < LARGEST_CONDITION
         covariance = np.zeros((len(group), *[free.shape[1]] * 2))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from predict.fit import Fit, Prior, fit
 from predict.laws import Array, Law, get_law, law_inputs
 from predict.methods import Chain, Method
 from predict.points import RungPoint, TaskPoints, mean_of_seeds, padded, rung_weights
+from predict.refuted import refutes
 from predict.shared import WEAK
 
 MISFIT = 1.5
@@ -135,11 +136,12 @@ def fit_chain(chain: Chain, method: Method, points: dict[str, TaskPoints]) -> di
     usable = {
         task: rungs
         for task, found in points.items()
-        if len(rungs := _fitted_rungs(chain, found, method)) >= least_rungs(chain)
+        if len(rungs := fitted_rungs(chain, found, method)) >= least_rungs(chain)
     }
     if not usable:
         return {}
     fits = _fit_step1(chain, law, method, usable)
+    fits |= _without_priors(chain, law, method, usable, fits)
     usable = {task: rungs for task, rungs in usable.items() if fits[task].finite}
     links: dict[str, Fit] = {}
     if chain.link is not None:
@@ -194,9 +196,27 @@ def usable_rungs(chain: Chain, points: TaskPoints) -> list[RungPoint]:
     return [rung for rung in rungs if (quality(rung) or 0.0) > LEAST_QUALITY]
 
 
-def _fitted_rungs(chain: Chain, points: TaskPoints, method: Method) -> list[RungPoint]:
+def fitted_rungs(chain: Chain, points: TaskPoints, method: Method) -> list[RungPoint]:
+    """Those rungs, where reruns share as the mean of their seeds."""
     rungs = usable_rungs(chain, points)
     return mean_of_seeds(rungs) if method.reruns_share else rungs
+
+
+def _without_priors(
+    chain: Chain,
+    law: Law,
+    method: Method,
+    usable: dict[str, list[RungPoint]],
+    fits: dict[str, Fit],
+) -> dict[str, Fit]:
+    """Step 1 without the chain's priors, of the tasks whose own points refute them."""
+    enough = {t: r for t, r in usable.items() if fits[t].finite and len(r) > law.size}
+    if not chain.priors or not enough:
+        return {}
+    free = _fit_step1(replace(chain, priors=()), law, method, enough)
+    least = chain.noise[0] if chain.noise else 0.0
+    known = len(chain.priors)
+    return {t: f for t, f in free.items() if refutes(f, fits[t], known, least)}
 
 
 def _fit_step1(

@@ -13,11 +13,12 @@ import pandas as pd
 from evaluation.records import InputError
 from predict.audit import actual_of, targets_of
 from predict.comparison import Comparison, PairRow, ParameterRow, ScoreRow, decide
-from predict.gaps import LAWS, NEAR, TaskGap, task_gap
+from predict.gaps import LAWS, TaskGap, task_gap
 from predict.numbers import levels
 from predict.pairs import Actual, pair_rows, parameter_rows
+from predict.points import NEAR
 from predict.task_fit import Prediction, Target
-from predict.two_stage import TwoStage, finished
+from predict.two_stage import TwoStage, finished, partial
 from predict.watch import each
 
 
@@ -190,6 +191,7 @@ def _actual(
     fitted = {r.run for f in model.fits_.values() for r in f.rungs}
     rows = table[finished(table) & ~table["run"].isin(fitted) & (table["tokens"] > 0)]
     rows = rows[rows[model.feature].notna()]
+    rows = rows[~partial(rows)]
     if not len(rows):
         return {}
     ends = rows.groupby("run")["tokens"].transform("max")

@@ -14,6 +14,7 @@ from evaluation.records import InputError
 from predict.flight import Flight
 from predict.intervals import Interval, interval
 from predict.laws import Array
+from predict.points import end_mean
 from predict.schedule_gap import Gap, Gaps, accuracies_along, learn_gaps, linked, losses_along
 from predict.task_fit import Prediction, TaskFit
 from predict.two_stage import TwoStage
@@ -170,9 +171,10 @@ def _task(model: TwoStage, fitted: TaskFit, flight: Flight, own: _Own, gaps: Gap
     ended = bool(len(own.tokens)) and own.tokens[-1] >= flight.tokens * (1 - 1e-6)
     scored = np.isfinite(own.accuracy)
     if ended:
-        loss = own_loss = Estimate(float(np.log(own.loss[-window:].mean())), 0.0)
-        if scored.any():
-            accuracy = own_accuracy = Estimate(float(own.accuracy[scored][-window:].mean()), 0.0)
+        loss = own_loss = Estimate(math.log(end_mean(own.tokens, own.loss, window)), 0.0)
+        score = end_mean(own.tokens, own.accuracy, window)
+        if math.isfinite(score):
+            accuracy = own_accuracy = Estimate(score, 0.0)
     elif not reason and gaps.loss is not None:
         own_loss = _own_loss(fitted, flight, recent, gaps.loss)
         loss = _noisy(own_loss.with_prior(loss_prior), gaps.loss, window)

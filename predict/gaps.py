@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from predict.fit import Fit
 from predict.laws import Array, get_law
 from predict.paired import Gap, Places, Runs, posterior, without_each
+from predict.points import NEAR
+from predict.schedule_gap import accuracies_along
 from predict.task_fit import Target, TaskFit
-
-NEAR = 0.01
-"""Difference of log params and of log tokens up to which two runs are the same rung."""
 
 LAWS = ("chinchilla", "chinchilla_scaled")
 """Step-1 laws whose parameters a gap is made of."""
@@ -180,7 +179,7 @@ def shared_log_loss(thetas: Sequence[Array], params: Array, tokens: Array) -> tu
 
 def shared_accuracy(fits: Sequence[TaskFit], params: Array, tokens: Array) -> Array:
     """The mean over recipes of the median of the chains that vote, (n,)."""
-    return np.asarray(np.mean([_median(f, params, tokens) for f in fits], axis=0))
+    return np.asarray(np.mean([accuracies_along(f, params, tokens) for f in fits], axis=0))
 
 
 def _loss_basis(
@@ -319,18 +318,3 @@ def _accuracy_gap(
     gap = posterior(runs, places_, LINK_SCALES)
     gap = replace(gap, covariances=gap.covariances * WIDEN**2, noises=gap.noises * WIDEN)
     return gap, float(curve[-1]), runs
-
-
-def _median(fitted: TaskFit, params: Array, tokens: Array) -> Array:
-    values = []
-    for chain in fitted.chains:
-        if chain.kind not in fitted.votes:
-            continue
-        law = get_law(chain.step1.law)
-        value = law.evaluate(chain.step1.theta, [params, tokens])[0]
-        if chain.step2 is not None:
-            value = get_law(chain.step2.law).evaluate(chain.step2.theta, [value])[0]
-        elif law.output == "loss":
-            value = 1 - value
-        values.append(np.clip(value, 0, 1))
-    return np.asarray(np.median(values, axis=0))

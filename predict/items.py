@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from evaluation.records import InputError
-from predict.audit import actual_of
+from predict.audit import actual_of, measured_rows
 from predict.laws import Array
 from predict.points import RungPoint, task_points
 from predict.splits import make_splits
@@ -149,8 +149,8 @@ def predict_items(
 ) -> list[ItemRow]:
     """Every task's accuracy at every target by items and by `method`, chosen by back-test.
 
-    The rungs are those of role ladder that have margins. Raises InputError where none does, or
-    where the method or the items cannot be fitted.
+    The rungs are those of role ladder that have margins; a task that the method leaves out has no
+    row. Raises InputError where none does, or where the method or the items cannot be fitted.
     """
     errors = backtest_items(observations, margins, method, tasks)
     pooled = {way: _mean([e[way] for e in errors.values()]) for way in (*BY, "method")}
@@ -159,8 +159,10 @@ def predict_items(
     model = TwoStage(method, tasks=tasks).fit(observations)
     rows = []
     for target in targets:
-        own = observations[observations["run"] == target.name]
+        own = measured_rows(observations, target.name, model.feature)
         for task, points in _points(model, observations, margins).items():
+            if task not in model.fits_:
+                continue
             by_method = model.predict_one(task, target).predicted
             loss = model.fits_[task].loss(target.params, target.tokens)
             rungs = list(points.values())
@@ -211,7 +213,11 @@ def backtest_items(
     for split in make_splits(list(rungs.values())):
         if len(split.fitted) < FEWEST_RUNGS:
             continue
-        model = TwoStage(method, tasks=tasks).fit(ladder[ladder["run"].isin(split.fitted)])
+        try:
+            model = TwoStage(method, tasks=tasks).fit(ladder[ladder["run"].isin(split.fitted)])
+        except InputError:
+            # A split that the method cannot fit is none that every way can.
+            continue
         for task, own in points.items():
             fitted = [own[run] for run in split.fitted if run in own]
             if task not in model.fits_ or len(fitted) < FEWEST_RUNGS:

@@ -13,7 +13,7 @@ from evaluation.records import InputError
 from predict.fit import Fit, Objective, fit
 from predict.flight import Flight
 from predict.forecast import Forecast
-from predict.intervals import interval
+from predict.intervals import LEVEL80, interval
 from predict.laws import Array, Law, get_law
 from predict.points import trailing_mean
 
@@ -81,16 +81,16 @@ def forecast_letters(
     own = rows[(rows["task"] == task) & rows["accuracy"].notna()]
     if not len(own):
         raise InputError(f"task {task}: run {flight.run} has no accuracy of it")
-    chance = own["chance"].iloc[0] if "chance" in own else math.nan
+    chance = _first(own, "chance")
     if not 0 <= chance < 1:
         raise InputError(f"task {task}: has no chance level, which a letter form's fit needs")
-    losses = rows[rows["task"] == cloze.task].set_index("step")[feature]
+    losses = rows[rows["task"] == cloze.task].set_index("step")[feature].dropna()
     own = flight.seen(own[own["step"].isin(losses.index)])
     own = own.sort_values("step", kind="stable")
     measured = own["accuracy"].to_numpy(dtype=float)
     accuracy = trailing_mean(measured, window)
-    instances = own["instances"].iloc[0] if "instances" in own and len(own) else None
-    begin = emergence(accuracy, float(chance), None if pd.isna(instances) else int(instances or 0))
+    instances = _first(own, "instances")
+    begin = emergence(accuracy, chance, None if math.isnan(instances) else int(instances))
     count = 0 if begin is None else len(own) - begin
     blank = LetterForecast(
         task=task,
@@ -115,10 +115,10 @@ def forecast_letters(
     # Smoothed anew from there: a mean must not reach back to where it was at chance.
     after = trailing_mean(measured[begin:], window)
     loss = trailing_mean(losses.loc[own["step"]].to_numpy(dtype=float)[begin:], window)
-    fitted = fit_letters(loss, after, float(chance))
+    fitted = fit_letters(loss, after, chance)
     if not fitted.determined:
         return replace(blank, reason=f"step 2: {fitted.doubt}")
-    law = letter_law(float(chance))
+    law = letter_law(chance)
     at = float(law.value(fitted.theta, cloze.loss_predicted)[0])
     climb = abs(at - float(after[-1]))
     error = math.hypot(_error(law, fitted, cloze, loss, after), CLIMB * climb)
@@ -133,6 +133,14 @@ def forecast_letters(
         status="unpredictable" if (why := _too_early(at, float(after[-1]), chance)) else "ok",
         reason=why,
     )
+
+
+def _first(rows: pd.DataFrame, column: str) -> float:
+    """The first value of a column that is not empty; NaN where there is none."""
+    if column not in rows:
+        return math.nan
+    known = rows[column].dropna()
+    return float(known.iloc[0]) if len(known) else math.nan
 
 
 def _too_early(at: float, last: float, chance: float) -> str:
@@ -183,7 +191,7 @@ def _error(law: Law, fitted: Fit, cloze: Forecast, loss: Array, accuracy: Array)
     slope = (high - low) / (2 * width)
     half = 0.0
     if cloze.loss_upper80 is not None and cloze.loss_lower80 is not None:
-        half = (cloze.loss_upper80 - cloze.loss_lower80) / 2 / 1.2816
+        half = (cloze.loss_upper80 - cloze.loss_lower80) / 2 / LEVEL80
     gradient = law.evaluate(fitted.theta, [at])[1][0]
     parameters = max(float(gradient @ np.array(fitted.covariance) @ gradient), 0.0)
     rms = float(np.sqrt(np.mean((law.value(fitted.theta, loss) - accuracy) ** 2)))

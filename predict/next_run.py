@@ -15,15 +15,12 @@ from predict.design import Design, choose
 from predict.intervals import interval, sampling_noise
 from predict.laws import Array
 from predict.next_result import Candidate, Expected, NextRuns, Stage
-from predict.points import TaskPoints, task_points
+from predict.points import NEAR, TaskPoints, task_points
 from predict.task_fit import Target
 from predict.two_stage import TwoStage
 
 DRAWS = 16
 """Plausible parameters that the expected variance is averaged over (benchmarks/next_run.md)."""
-
-SAME = 0.01
-"""Logarithms of params and of tokens within which two runs are reruns (predict.points)."""
 
 MOST = 60
 """Candidates that are still chosen among in seconds."""
@@ -179,8 +176,8 @@ def repeated(candidate: Candidate, points: TaskPoints) -> str:
     """The rung of the candidate's params and tokens, within 1%; empty where there is none."""
     for rung in points.rungs:
         if (
-            abs(math.log(rung.params / candidate.params)) < SAME
-            and abs(math.log(rung.tokens / candidate.tokens)) < SAME
+            abs(math.log(rung.params / candidate.params)) < NEAR
+            and abs(math.log(rung.tokens / candidate.tokens)) < NEAR
         ):
             return rung.run
     return ""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from evaluation.records import InputError
 from predict.points import NEAR, RungPoint, points_by_task
 from predict.shared import WEAK
-from predict.two_stage import TwoStage, finished
+from predict.two_stage import TwoStage, finished, partial
 
 EARLY = 0.8
 """Share of a run's tokens before which its last checkpoints should not begin, if they are to show
@@ -70,6 +70,8 @@ def task_noise(
         raise InputError(f"--run {run}: no such run in the observations")
     known = observations[(observations["role"] != "target") & finished(observations)]
     known = known[(known[model.feature] > 0) & (known["tokens"] > 0)]
+    # Half a run is no rerun of one of half its length.
+    known = known[~partial(known)]
     known = known.sort_values(["run", "step"], kind="stable")
     every = points_by_task(known, model.method, model.feature)
     result = []

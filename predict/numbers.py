@@ -15,13 +15,19 @@ def human(value: float) -> str:
 
 
 def levels(values: Iterable[float], ratio: float) -> list[float]:
-    """The distinct values, rising, those within a ratio of one another as the largest of them."""
+    """The distinct values, rising, those within a ratio of one another as the largest of them.
+
+    A group reaches from its least value to that times the ratio, so that values close to one
+    another do not run together in a chain.
+    """
     found: list[float] = []
+    least = 0.0
     for value in sorted(values):
-        if found and value <= found[-1] * ratio:
+        if found and value <= least * ratio:
             found[-1] = value
         else:
             found.append(value)
+            least = value
     return found
 
 

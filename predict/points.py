@@ -140,6 +140,13 @@ def _statistics(
     return _known(means), _known(deviations)
 
 
+def end_mean(tokens: Array, values: Array, window: int) -> float:
+    """What a `RungPoint` holds of a run's checkpoints (n,), by step; NaN where none is finite."""
+    at_end = values[tokens >= END * tokens[-1]][-window:]
+    known = at_end[np.isfinite(at_end)]
+    return float(known.mean()) if len(known) else math.nan
+
+
 def _link_points(
     values: Array,
     accuracy: Array,

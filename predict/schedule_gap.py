@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import pandas as pd
 
 from predict.chains import ChainFit, direct_accuracy
 from predict.laws import Array, get_law, law_inputs
+from predict.points import end_mean
 from predict.task_fit import TaskFit
 
 SHARES = (0.05, 0.075, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -59,13 +61,13 @@ class Gaps:
     """Tokens a parameter of the shortest finished rung."""
 
 
-def losses_along(fitted: TaskFit, params: float, tokens: Array) -> Array:
-    """Step 1 at many token counts of one size: what a run that ends there would have."""
+def losses_along(fitted: TaskFit, params: float | Array, tokens: Array) -> Array:
+    """Step 1 at many token counts (n,), of one size or (n,): what a run that ends there has."""
     return _values(fitted.chains[0], params, tokens)
 
 
-def accuracies_along(fitted: TaskFit, params: float, tokens: Array) -> Array:
-    """The ladder's predicted accuracy, the median of the chains that vote, at many token counts."""
+def accuracies_along(fitted: TaskFit, params: float | Array, tokens: Array) -> Array:
+    """The ladder's predicted accuracy there, (n,), the median of the chains that vote."""
     values = []
     for chain in fitted.chains:
         if chain.kind in fitted.votes:
@@ -79,7 +81,8 @@ def learn_gaps(fitted: TaskFit, rows: pd.DataFrame, feature: str, window: int) -
 
     `rows` are the task's, sorted by run and step. A checkpoint counts from the tokens a parameter
     of the shortest finished rung on, where the law interpolates between finished rungs. A run's
-    end is the mean of its last `window` checkpoints, at its last tokens.
+    end is the mean of its last `window` checkpoints, all in its last tenth, at its last tokens: as
+    the laws were fitted.
     """
     floor = min(r.tokens / r.params for r in fitted.rungs)
     losses, accuracies = [], []
@@ -90,14 +93,16 @@ def learn_gaps(fitted: TaskFit, rows: pd.DataFrame, feature: str, window: int) -
         shares = tokens[kept] / tokens[-1]
         loss = run[feature].to_numpy(dtype=float)
         law = np.log(losses_along(fitted, params, tokens))
-        end = np.log(loss[-window:].mean()) - law[-1]
+        end = math.log(end_mean(tokens, loss, window)) - law[-1]
         losses.append((shares, np.log(loss[kept]) - law[kept] - end))
         if fitted.votes and "accuracy" in run and run["accuracy"].notna().any():
             score = run["accuracy"].to_numpy(dtype=float)
             seen = kept & np.isfinite(score)
             path = accuracies_along(fitted, params, tokens)
-            final = np.nanmean(score[-window:]) - path[-1]
-            accuracies.append((tokens[seen] / tokens[-1], score[seen] - path[seen] - final))
+            final = end_mean(tokens, score, window) - path[-1]
+            # A run whose end has no accuracy has nothing that its checkpoints could be off from.
+            if math.isfinite(final):
+                accuracies.append((tokens[seen] / tokens[-1], score[seen] - path[seen] - final))
     return Gaps(learn_gap(losses), learn_gap(accuracies), floor)
 
 
@@ -124,7 +129,7 @@ def learn_gap(curves: Sequence[tuple[Array, Array]]) -> Gap | None:
     return Gap(found.shares, found.mean, found.spread, noise, found.rungs)
 
 
-def _values(chain: ChainFit, params: float, tokens: Array) -> Array:
+def _values(chain: ChainFit, params: float | Array, tokens: Array) -> Array:
     law = get_law(chain.step1.law)
     scale = {"params": np.full(len(tokens), params), "tokens": tokens}
     return law.value(chain.step1.theta, *law_inputs(law, scale))

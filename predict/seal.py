@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation.records import InputError, load_json, write_text
-from predict.audit import Audit, actual_of, audit_row
+from predict.audit import Audit, actual_of, audit_row, measured_rows
 from predict.task_fit import Prediction, Target
 from predict.two_stage import TwoStage
 
@@ -33,6 +33,7 @@ READ = (
     "accuracy",
     "chance",
     "instances",
+    "seed",
 )
 """Columns beside the feature that a fit reads."""
 
@@ -127,15 +128,16 @@ def _check(path: Path, document: dict[str, Any], observations: pd.DataFrame) -> 
         # Rungs that were sealed are gone or can no longer be fitted; the predictions stand.
         unchanged = False
     scored, unscored = [], []
+    measured = observations[observations["role"] == "target"]
+    if model.feature not in measured:
+        measured = measured.iloc[:0].assign(**{model.feature: math.nan})
     for prediction in predictions:
-        rows = observations[
-            (observations["run"] == prediction.target)
-            & (observations["task"] == prediction.task)
-            & (observations["role"] == "target")
-        ]
-        rows = rows[rows[model.feature].notna()] if model.feature in rows else rows.iloc[:0]
+        rows = measured_rows(measured, prediction.target, model.feature)
+        rows = rows[rows["task"] == prediction.task]
         if not len(rows):
-            unscored.append(f"{prediction.target}, {prediction.task}: not measured")
+            there = (measured["run"] == prediction.target) & (measured["task"] == prediction.task)
+            how = " to the end of its run" * bool(measured.loc[there, model.feature].notna().any())
+            unscored.append(f"{prediction.target}, {prediction.task}: not measured{how}")
             continue
         _check_target(path, targets[prediction.target], rows)
         units = document["loss_units"]

@@ -174,7 +174,7 @@ def read_between(
     size's points by a monotone cubic in logarithms (Fritsch and Carlson 1980), never beyond them.
     Only L(N) at a fixed D may be fitted to them, as they add nothing to L(D).
     """
-    own = _by(points, "params", tolerance)
+    own = {k: _merged(part, tolerance) for k, part in _by(points, "params", tolerance).items()}
     curves = {k: part for k, part in own.items() if len(part) >= 3}
     if not curves:
         raise InputError("no size has 3 token counts to read losses between; train more")
@@ -183,7 +183,6 @@ def read_between(
     count = max(int(math.log(high / low) / math.log(ratio)), 1) + 1
     found = []
     for part in curves.values():
-        part = sorted(part, key=lambda p: p.tokens)
         curve = PchipInterpolator(
             np.log([p.tokens for p in part]), np.log([p.loss for p in part]), extrapolate=False
         )
@@ -192,6 +191,23 @@ def read_between(
             value = float(np.exp(curve(math.log(tokens))))
             if math.isfinite(value):
                 found.append(Point(size, float(tokens), value, len(part)))
+    return found
+
+
+def _merged(points: Sequence[Point], tolerance: float) -> list[Point]:
+    """The points of one size, by rising tokens, those of the same tokens as their mean.
+
+    Sizes whose centres lie within the tolerance of one another are one size here.
+    """
+    found = []
+    for part in _by(points, "tokens", tolerance).values():
+        size, data = (
+            _centre(pd.Series([getattr(p, k) for p in part])) for k in ("params", "tokens")
+        )
+        loss = float(np.mean([p.loss for p in part]))
+        found.append(
+            part[0] if len(part) == 1 else Point(size, data, loss, sum(p.runs for p in part))
+        )
     return found
 
 

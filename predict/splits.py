@@ -74,9 +74,7 @@ def make_splits(rungs: Sequence[RungPoint], scored_only: Sequence[str] = ()) -> 
             fitted = [
                 r
                 for r in rungs
-                if r.run not in unfitted
-                and r.params <= size * 1.02
-                and r.tokens / r.params <= multiple * 1.1
+                if r.run not in unfitted and r.params <= size and r.tokens / r.params <= multiple
             ]
             names = tuple(r.run for r in fitted)
             if len(fitted) < FEWEST or names in splits:

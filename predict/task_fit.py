@@ -211,8 +211,9 @@ class TaskFit:
             return "unpredictable", why
         times = target.params * target.tokens / self._costliest
         beyond = f"the target costs {times:.3g} times the costliest rung"
+        outside = beyond if times > 1 else self._outside(target)
         if not self.votes:
-            return ("extrapolated", beyond) if times > 1 else ("ok", "")
+            return ("extrapolated", outside) if outside else ("ok", "")
         low, high = self._link_range
         weak = ""
         if self.signal < WEAK:
@@ -220,15 +221,24 @@ class TaskFit:
                 f"its own loss does not fall clearly, {self.signal:.1f} times its noise over the "
                 f"ladder, so that it goes by {' and '.join(self.votes)} alone"
             )
-        if "own" not in self.votes:
-            if times > 1:
-                return "extrapolated", "; ".join(filter(None, (beyond, weak)))
-        elif not low <= loss <= high:
-            where = (
-                f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to {high:.4g}"
-            )
-            return "extrapolated", "; ".join(filter(None, (where, weak)))
+        if "own" in self.votes:
+            outside = self._outside(target)
+            if not low <= loss <= high:
+                outside = (
+                    f"step 2 is read at loss {loss:.4g}, outside the ladder's {low:.4g} to "
+                    f"{high:.4g}"
+                )
+        if outside:
+            return "extrapolated", "; ".join(filter(None, (outside, weak)))
         return "ok", weak
+
+    def _outside(self, target: Target) -> str:
+        """Which of the target's params and tokens the ladder does not reach; empty for neither."""
+        asked = zip(self._ranges[:2], (target.params, target.tokens), strict=True)
+        for (name, _, least, most), wanted in asked:
+            if not least / 1.1 <= wanted <= 1.1 * most:
+                return f"{wanted:.3g} {name} lie outside the ladder's {least:.3g} to {most:.3g}"
+        return ""
 
     @cached_property
     def _costliest(self) -> float:

@@ -12,7 +12,14 @@ from typing import Any
 import pandas as pd
 
 from evaluation.records import COLUMNS, InputError
-from predict.chains import ChainFit, fit_chain, least_checkpoints, least_rungs, who_votes
+from predict.chains import (
+    ChainFit,
+    fit_chain,
+    fitted_rungs,
+    least_checkpoints,
+    least_rungs,
+    who_votes,
+)
 from predict.laws import get_law
 from predict.methods import Chain, Method, NormalPrior, get_method, with_laws
 from predict.points import TaskPoints, points_by_task
@@ -123,7 +130,12 @@ class TwoStage:
         points = {}
         link_needs = least_checkpoints(own, self.method)
         for task, found in points_by_task(table, self.method, self.feature).items():
-            if 0 < len(found.link_loss) < link_needs:
+            distinct = len(fitted_rungs(own, found, self.method))
+            if distinct < needed:
+                self.left_out_[task] = (
+                    f"only {distinct} rung{'s' * (distinct != 1)} but for their seeds measured it"
+                )
+            elif 0 < len(found.link_loss) < link_needs:
                 self.left_out_[task] = (
                     f"only {len(found.link_loss)} checkpoints have an accuracy, step 2 needs "
                     f"{link_needs}"
@@ -151,7 +163,7 @@ class TwoStage:
         if self.method.centre_sd is not None:
             self.pooled_ = pooled_tasks(table, self.feature, self._signals(own, table))
             shared = self._shared_points(rows, table)
-            centre = self._centre(own, shared)
+            centre = self._centre(own, table)
         own = replace(own, priors=centre or own.priors)
         chains = {task: [f] for task, f in fit_chain(own, self.method, points).items()}
         for task in [t for t in points if t not in chains]:
@@ -187,18 +199,21 @@ class TwoStage:
         fits = fit_chain(replace(own, link=None), self.method, points)
         return {task: signal(points[task].rungs, f.step1) for task, f in fits.items()}
 
-    def _centre(self, own: Chain, shared: dict[str, TaskPoints]) -> tuple[NormalPrior, ...]:
-        """The own chain's priors, their means taken from the shared feature; none without one."""
-        wide = replace(
-            own,
-            link=None,
-            priors=tuple(replace(p, sd=self.method.centre_sd or p.sd) for p in own.priors),
-        )
-        most = max(shared.items(), key=lambda item: len(item[1].rungs), default=None)
-        if not own.priors or most is None or len(most[1].rungs) < least_rungs(own):
-            return ()
-        (found,) = fit_chain(wide, self.method, dict([most])).values()
-        return tuple(replace(p, mean=found.step1.parameters[p.parameter]) for p in own.priors)
+    def _centre(self, own: Chain, table: pd.DataFrame) -> tuple[NormalPrior, ...]:
+        """The own chain's priors, their means taken from the shared feature.
+
+        From every evaluation that has one, so that no task's own choice of them counts. Without a
+        shared feature the priors are as wide as those that it would have been fitted with.
+        """
+        every = table.drop_duplicates(KEY).assign(task=SHARED)
+        points = self._shared_points(every, table)
+        sd = self.method.centre_sd or 0.0
+        wide = replace(own, link=None, priors=tuple(replace(p, sd=sd) for p in own.priors))
+        found = fit_chain(wide, self.method, points) if own.priors else {}
+        if not found:
+            return tuple(replace(p, sd=math.hypot(p.sd, sd)) for p in own.priors)
+        fitted = found[SHARED].step1.parameters
+        return tuple(replace(p, mean=fitted[p.parameter]) for p in own.priors)
 
     def _shared_points(self, rows: pd.DataFrame, table: pd.DataFrame) -> dict[str, TaskPoints]:
         """Every task's points with the shared feature in the place of its own."""
@@ -317,9 +332,14 @@ class TwoStage:
         self._check_feature(observations)
         table = self._chosen_runs(observations)
         table = table[finished(table)]
-        if self.tasks and not every_task:
-            table = table[table["task"].isin(matching(table["task"].unique(), self.tasks, "task"))]
+        chosen = table["task"].unique()
+        if not every_task:
+            chosen = matching(chosen, self.tasks, "task")
         table = table[table[self.feature].notna() & (table["tokens"] > 0)]
+        # Of all tasks: where a run ends does not go by which of them were chosen.
+        cut_short = partial(table)
+        is_chosen = table["task"].isin(chosen)
+        table, cut_short = table[is_chosen], cut_short[is_chosen]
         if not len(table):
             raise InputError(f"no finished run has a value of {self.feature!r}")
         if not every_task and not table[self.feature].between(*SCALE).all():
@@ -327,7 +347,13 @@ class TwoStage:
                 f"feature {self.feature!r}: has values at or below 0, or beyond {SCALE[1]:g}; a "
                 "law of losses needs others"
             )
-        table = table[~_partial(table)]
+        if cut_short.all():
+            shown = ", ".join(map(str, table["task"].unique()[:3]))
+            raise InputError(
+                f"{shown}: measured for a part of every finished run's tokens only; measure it at "
+                "their ends"
+            )
+        table = table[~cut_short]
         return table.sort_values(["run", "step"], kind="stable", ignore_index=True)
 
     def _chosen_runs(self, observations: pd.DataFrame) -> pd.DataFrame:
@@ -358,7 +384,7 @@ def finished(table: pd.DataFrame) -> pd.Series:
     return table.groupby("run")["final"].transform("any").astype(bool)
 
 
-def _partial(table: pd.DataFrame) -> pd.Series:
+def partial(table: pd.DataFrame) -> pd.Series:
     """For each row whether its task was last measured well before its run's last evaluation."""
     end = table.groupby("run")["tokens"].transform("max")
     own = table.groupby(["run", "task"])["tokens"].transform("max")
@@ -373,10 +399,15 @@ def matching(names: Iterable[str], patterns: Sequence[str], kind: str) -> list[s
     """The names that a pattern matches, all without one; InputError for one that matches none."""
     known = list(names)
     for pattern in patterns:
-        if not any(fnmatch(name, pattern) for name in known):
+        if not any(_fits(name, pattern) for name in known):
             shown = ", ".join(known[:6]) + (", ..." if len(known) > 6 else "")
             raise InputError(f"{pattern!r}: matches no {kind} of the ladder; there are {shown}")
-    return [n for n in known if not patterns or any(fnmatch(n, p) for p in patterns)]
+    return [n for n in known if not patterns or any(_fits(n, p) for p in patterns)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """Whether a pattern matches a name, or is that name, whose brackets are then no pattern's."""
+    return name == pattern or fnmatch(name, pattern)
 
 
 def _firsts(rows: pd.DataFrame, column: str) -> dict[str, Any]:

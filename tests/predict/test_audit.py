@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import true_accuracy
+from conftest import synthetic, true_accuracy
 
 from evaluation.records import read_observations, validate
 from predict import InputError, Target, TwoStage, audit
@@ -196,3 +196,12 @@ def test_the_tasks_results_taken_at_once_are_those_of_each() -> None:
         assert found[str(task)][1] == (None if accuracy is None else pytest.approx(accuracy))
     assert found["c"][1] is None
     assert actual_by_task(table.drop(columns="accuracy"), "loss")["a"][1] is None
+
+
+def test_a_task_that_the_target_measured_for_half_its_run_is_not_scored() -> None:
+    table = synthetic(tasks=("quiz", "exam"))
+    own = table["role"] == "target"
+    table.loc[own, "tokens"] *= table["step"] / 3
+    table = validate(table[~(own & (table["task"] == "exam") & (table["step"] > 1))])
+    model = TwoStage("published").fit(table)
+    assert [row.prediction.task for row in audit(model, table).rows] == ["quiz"]

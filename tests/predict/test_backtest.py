@@ -166,3 +166,28 @@ def test_a_task_that_only_big_rungs_measured_stops_nothing() -> None:
 def test_a_cut_interval_is_scored_by_its_bounds() -> None:
     assert interval_score(0.945, 0.94, 1.0, 0.8) == pytest.approx(0.06)
     assert interval_score(0.93, 0.94, 1.0, 0.8) == pytest.approx(0.06 + 10 * 0.01)
+
+
+def test_the_losses_of_tasks_without_an_accuracy_are_scored_where_all_methods_predict() -> None:
+    """Published needs five rungs, default three: on four of an LM set only the latter speaks."""
+    table = noisy()
+    lm = table[table["task"] == table["task"].iloc[0]].assign(task="lm", accuracy=np.nan)
+    few = [run for run in lm["run"].unique() if run.startswith("190M")]
+    big = [run for run in lm["run"].unique() if run.startswith("1280M")]
+    table = validate(pd.concat([table, lm[lm["run"].isin([*few, *big])]], ignore_index=True))
+    rows = backtest(table).rows
+    keys = {
+        name: {(r.task, r.split, r.run) for r in rows if r.method == name}
+        for name in ("default", "published")
+    }
+    assert keys["default"] == keys["published"]
+
+
+def test_a_task_that_a_scored_run_measured_for_half_of_it_is_not_scored() -> None:
+    table = noisy()
+    own = table["run"] == "1280M-10xC"
+    table.loc[own, "role"] = "extra"
+    table.loc[own & (table["step"] == 1), "tokens"] //= 2
+    table = table[~(own & (table["task"] == "a") & (table["step"] > 1))].reset_index(drop=True)
+    rows = backtest(table, ("own",), score=("1280M-10xC",), tasks=("a", "b")).rows
+    assert {r.task for r in rows if r.run == "1280M-10xC"} == {"b"}

@@ -15,7 +15,7 @@ from predict import InputError, Target, TwoStage
 from predict.compare import compare
 from predict.comparison import LEANS, MEAN, Comparison, PairRow
 from predict.gain import Curve, compute_gain
-from predict.gaps import SCALES, scaled, task_gap
+from predict.gaps import SCALES, scaled, shared_accuracy, task_gap
 from predict.paired import Places, posterior, without_each
 from predict.pairs import likeness
 
@@ -334,3 +334,15 @@ def test_against_one_recipe_its_pairs_alone_are_told_and_all_else_is_the_same() 
         assert one.loss == pytest.approx(other.loss, abs=1e-9)
     with pytest.raises(InputError, match="--against D: no such recipe; there are A, B, C"):
         compare(tables, [TARGET], against="D")
+
+
+@pytest.mark.parametrize("method", ["default", "own", "direct", "single_step", "krajewski"])
+def test_the_shared_accuracy_of_a_recipe_with_itself_is_what_its_method_predicts(
+    method: str,
+) -> None:
+    target = Target("T", 6.9e9, 4e12)
+    found = TwoStage(method).fit(validate(recipe(noise=0.003))).fits_["quiz"]
+    (shared,) = shared_accuracy(
+        [found, found], np.array([target.params]), np.array([target.tokens])
+    )
+    assert shared == pytest.approx(np.median(list(found.chain_values(target).values())), rel=1e-12)

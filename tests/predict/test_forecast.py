@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from conftest import true_accuracy, true_loss
 from flights import SHARES, gap, in_flight
 
 from predict import InputError, TwoStage
+from predict.audit import actual_of
 from predict.flight import Flight, flight_of
 from predict.forecast import Estimate, Forecast, forecast, own_offset
-from predict.schedule_gap import learn_gap
+from predict.schedule_gap import learn_gap, learn_gaps
 
 
 def forecast_big(table: pd.DataFrame, *shares: float, method: str = "default") -> list[Forecast]:
@@ -188,3 +190,41 @@ def test_the_published_runs_are_forecast_better_with_their_own_checkpoints(
     ladder = np.mean([abs(math.log(r.ladder_loss / ends[r.task])) for r in rows])
     forecasts = np.mean([abs(math.log(r.loss_predicted / ends[r.task])) for r in rows])
     assert forecasts < 0.8 * ladder
+
+
+def sparse(until: float) -> pd.DataFrame:
+    """Checkpoints at every tenth of a run, as a ladder's own evaluations often are."""
+    table = in_flight(factor=1.03, until=until)
+    return table[table["step"] % 2 == 0].reset_index(drop=True)
+
+
+def test_an_end_is_the_last_tenths_checkpoints_where_they_are_far_apart() -> None:
+    truth = 1.03 * true_loss(6.9e9, 200 * 6.9e9)
+    table = sparse(0.5)
+    model = TwoStage().fit(table[table["run"] != "big"])
+    (found,) = forecast(model, table, [Flight("big", 6.9e9, 200 * 6.9e9, 0.5)])
+    # A rung's result is the mean of what it measured at .9 and at 1 of its schedule.
+    assert found.own_loss == pytest.approx(truth * (1 + gap(0.95)), rel=0.004)
+
+
+def test_the_forecast_of_a_run_that_has_ended_is_what_an_audit_takes_for_its_result() -> None:
+    table = sparse(1.0)
+    model = TwoStage().fit(table[table["run"] != "big"])
+    (found,) = forecast(model, table, [Flight("big", 6.9e9, 200 * 6.9e9)])
+    own = table[table["run"] == "big"]
+    loss, accuracy = actual_of(own, "loss")
+    assert (found.loss_predicted, found.predicted) == pytest.approx((loss, accuracy), rel=1e-12)
+
+
+def test_runs_whose_end_has_no_accuracy_teach_no_gap_of_it() -> None:
+    table = in_flight(until=0.5)
+    late = table["tokens"] > 0.6 * table.groupby("run")["tokens"].transform("max")
+    table.loc[late & (table["run"] != "big") & (table["params"] < 1e9), "accuracy"] = np.nan
+    model = TwoStage().fit(table[table["run"] != "big"])
+    rows = model.fitted_rows(table[table["run"] != "big"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        gaps = learn_gaps(model.fits_["quiz"], rows, "loss", 5)
+    assert gaps.loss.rungs == 16
+    assert gaps.accuracy.rungs == 4
+    assert np.isfinite(gaps.accuracy.mean).all()

@@ -142,3 +142,11 @@ def test_the_target_chooses_nothing() -> None:
     before = predict_items(table, margins, [Target("T", 6.9e9, 4e12)])[0]
     after = predict_items(spoilt, margins, [Target("T", 6.9e9, 4e12)])[0]
     assert (before.chosen, before.predicted) == (after.chosen, after.predicted)
+
+
+def test_a_task_that_the_method_leaves_out_has_no_row() -> None:
+    table, margins = ladder()
+    few = table[table["run"].isin(table["run"].unique()[:2])].assign(task="few")
+    both = validate(pd.concat([table, few], ignore_index=True))
+    (row,) = predict_items(both, margins | {"few": margins["quiz"]}, [Target("T", 6.9e9, 4e12)])
+    assert row.task == "quiz"

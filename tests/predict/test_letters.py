@@ -114,3 +114,15 @@ def test_what_is_missing_is_named() -> None:
         forecast_letters(run(), FLIGHT, "other_mc_5shot", CLOZE)
     with pytest.raises(InputError, match="no chance level"):
         forecast_letters(run().assign(chance=np.nan), FLIGHT, "quiz_mc_5shot", CLOZE)
+
+
+def test_a_first_checkpoint_without_a_chance_or_a_loss_hides_neither() -> None:
+    table = run().reset_index(drop=True)
+    is_letters, step = table["task"] == "quiz_mc_5shot", table["step"]
+    table.loc[is_letters & (step == 1), ["chance", "instances"]] = np.nan
+    whole = forecast_letters(run(), FLIGHT, "quiz_mc_5shot", CLOZE)
+    assert forecast_letters(table, FLIGHT, "quiz_mc_5shot", CLOZE) == whole
+    table.loc[~is_letters & (step == 90), "loss"] = np.nan
+    found = forecast_letters(table, FLIGHT, "quiz_mc_5shot", CLOZE)
+    assert found.checkpoints == whole.checkpoints - 1
+    assert found.predicted == pytest.approx(whole.predicted, abs=0.002)

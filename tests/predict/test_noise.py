@@ -93,3 +93,11 @@ def test_what_is_not_there_is_named() -> None:
         task_noise(TwoStage(), wobbling(), run="9B")
     with pytest.raises(InputError, match="at least 2"):
         task_noise(TwoStage(), wobbling(), last=1)
+
+
+def test_half_a_run_is_no_rerun_of_a_run_of_half_its_length() -> None:
+    table = synthetic(tasks=("quiz", "exam"), targets=())
+    own = table["run"] == "190M-2xC"
+    table.loc[own & (table["step"] == 1), "tokens"] /= 2
+    table = validate(table[~(own & (table["task"] == "exam") & (table["step"] > 1))])
+    assert [n.rerun_pairs for n in task_noise(TwoStage(), table)] == [0, 0]

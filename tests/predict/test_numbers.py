@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from predict.numbers import human, levels
 
 
@@ -32,3 +34,7 @@ def test_what_rounds_up_to_a_thousand_is_one_of_the_next() -> None:
 def test_values_within_the_ratio_are_the_largest_of_them() -> None:
     assert levels([5, 1, 1.04, 2], 1.05) == [1.04, 2, 5]
     assert levels([], 2) == []
+
+
+def test_close_values_do_not_run_together_in_a_chain() -> None:
+    assert levels([1.05**k for k in range(7)], 1.11) == pytest.approx([1.1025, 1.05**5, 1.05**6])

@@ -137,3 +137,17 @@ def test_what_is_no_seal_is_named(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(InputError, match="is no seal"):
         check_seal(path, WHOLE)
+
+
+def test_other_seeds_are_other_rows_as_a_fit_takes_the_mean_of_seeds() -> None:
+    assert hash_rows(WHOLE.assign(seed=1)) != hash_rows(WHOLE.assign(seed=2))
+
+
+def test_a_task_that_the_target_measured_for_half_its_run_is_not_scored(seal: Path) -> None:
+    table = WHOLE.copy()
+    own = table["role"] == "target"
+    table.loc[own, "tokens"] *= table["step"] / 3
+    table = table[~(own & (table["task"] == "exam") & (table["step"] > 1))]
+    check = check_seal(seal, table)
+    assert [row.prediction.task for row in check.audit.rows] == ["quiz"]
+    assert check.unscored == ("T0, exam: not measured to the end of its run",)

@@ -230,3 +230,16 @@ def test_bias_correction_moves_an_interval_against_the_bias() -> None:
 def test_no_resamples_without_a_point_to_spare() -> None:
     with pytest.raises(InputError, match="3 points for the 3 parameters"):
         draw(POWER, np.array([1.0, 2, 3]), np.array([3.0, 2, 1.5]), 5, 0)
+
+
+def test_sizes_whose_means_lie_within_the_tolerance_are_read_as_one() -> None:
+    """1.000, 1.010 and 1.012: the first two are one group, whose mean the third lies close to."""
+    sizes = (1e8, 1.01e8, 1.012e8, 2e8, 4e8, 8e8)
+    table = pd.DataFrame(
+        [(n, d, law(n, d)) for n in sizes for d in (1e9, 2e9, 4e9, 8e9)],
+        columns=["params", "tokens", "loss"],
+    ).assign(step=100, final=True)
+    table["run"] = [f"{n:.6g}-{d:g}" for n, d in zip(table["params"], table["tokens"], strict=True)]
+    found = read_between(points_of(table))
+    assert len({p.params for p in found}) == 4
+    assert all(p.loss == pytest.approx(law(p.params, p.tokens), rel=0.01) for p in found)

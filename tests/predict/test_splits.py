@@ -64,3 +64,19 @@ def test_a_thinned_back_test_tells_which_cuts_it_left_out(
     assert "evenly spaced" in thinned.document()["thinned"]
     tables.show_backtest(thinned)
     assert f"left out: {thinned.thinned}" in capsys.readouterr().err
+
+
+def test_multiples_that_lie_close_together_are_cut_apart() -> None:
+    """Twenty multiples, each 8% above the last, span a factor of four: they are no one multiple."""
+    rungs = [
+        RungPoint(f"{n:g}-{k}", n, n * 20 * 1.08**k, 1.0, 0.5)
+        for n in (1e8, 2e8, 4e8)
+        for k in range(20)
+    ]
+    cuts = find_cuts(rungs)
+    assert len(cuts.multiples) == 9
+    for split in make_splits(rungs):
+        fitted = [r for r in rungs if r.run in split.fitted]
+        # What is fitted is what the cut's name says.
+        most = float(split.name.rpartition("<=")[2])
+        assert max(r.tokens / r.params for r in fitted) == pytest.approx(most, rel=0.005)

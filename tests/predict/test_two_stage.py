@@ -250,3 +250,71 @@ def test_tasks_predicted_at_once_have_to_the_bit_what_each_has_alone() -> None:
         targets = [TARGET, Target("near", 2e9, 1e11)]
         alone = [model.predict_one(task, target) for target in targets for task in model.fits_]
         assert model.predict_targets(targets) == alone
+
+
+def test_a_task_measured_for_half_a_run_is_no_result_of_it_whichever_tasks_are_chosen() -> None:
+    table = synthetic(tasks=("quiz", "exam"))
+    table["tokens"] *= table["step"] / 3
+    table["loss"] *= 1 + 0.3 * (3 - table["step"])
+    halfway = (table["task"] == "exam") & table["run"].str.startswith("190M") & (table["step"] > 1)
+    table = validate(table[~halfway].reset_index(drop=True))
+    alone = TwoStage(tasks=["exam"]).fit(table)
+    assert not any(r.run.startswith("190M") for r in alone.fits_["exam"].rungs)
+    assert alone.fits_["exam"].rungs == TwoStage().fit(table).fits_["exam"].rungs
+    none = table[(table["task"] != "exam") | (table["step"] == 1)].reset_index(drop=True)
+    with pytest.raises(InputError, match="exam: measured for a part of every finished run"):
+        TwoStage(tasks=["exam"]).fit(none)
+
+
+def test_a_sparsely_measured_task_is_predicted_alike_alone_and_among_others() -> None:
+    generator = np.random.default_rng(0)
+    table = synthetic(tasks=("a", "b", "sparse"))
+    table = table.loc[table.index.repeat(10)].reset_index(drop=True)
+    table["step"] = table.groupby(["run", "task"]).cumcount() + 1
+    table["final"] = table["step"] == 30
+    table["loss"] *= np.exp(generator.normal(0, 0.01, len(table)))
+    table = table[(table["task"] != "sparse") | table["step"].isin([20, 30])]
+    table = validate(table.reset_index(drop=True))
+    among = TwoStage().fit(table)
+    assert among.pooled_ == ["a", "b"]
+    alone = TwoStage(tasks=["sparse"]).fit(table)
+    one, other = (m.predict_one("sparse", TARGET) for m in (alone, among))
+    assert one.loss_predicted == pytest.approx(other.loss_predicted, rel=1e-8)
+    assert one.predicted == pytest.approx(other.predicted, rel=1e-8)
+
+
+def test_seeds_of_too_few_rungs_are_counted_as_the_rungs_that_they_are() -> None:
+    one = synthetic(sizes=(1.9e8,), multiples=(1,), targets=())
+    seeds = [one.assign(run=f"s{seed}", seed=seed) for seed in range(4)]
+    with pytest.raises(InputError, match="quiz, only 1 rung but for their seeds measured it"):
+        TwoStage().fit(validate(pd.concat(seeds, ignore_index=True)))
+
+
+def test_a_name_with_brackets_is_matched_by_itself() -> None:
+    table = synthetic(tasks=("c4[en]", "quiz"))
+    assert list(fitted(table, tasks=["c4[en]"]).fits_) == ["c4[en]"]
+    assert list(fitted(table, tasks=["c4[[]*"]).fits_) == ["c4[en]"]
+
+
+@pytest.mark.parametrize(
+    ("params", "tokens", "said"),
+    [
+        (1e7, 2e8, "1e+07 params lie outside the ladder's 1.9e+08 to 1.28e+09"),
+        (1e10, 3e9, "1e+10 params lie outside the ladder's 1.9e+08 to 1.28e+09"),
+        (3.7e8, 1e9, "1e+09 tokens lie outside the ladder's 3.8e+09 to 2.56e+11"),
+    ],
+)
+def test_a_target_of_less_cost_but_other_size_or_length_is_an_extrapolation(
+    params: float, tokens: float, said: str
+) -> None:
+    losses = synthetic(tasks=("lm",)).drop(columns=["accuracy", "chance", "instances"])
+    row = fitted(losses).predict(params, tokens).iloc[0]
+    assert (row["status"], row["reason"]) == ("extrapolated", said)
+    assert fitted(losses).predict(3.7e8, 4e9).iloc[0]["status"] == "ok"
+
+
+def test_a_link_through_nothing_but_zeros_can_be_saved(tmp_path: Path) -> None:
+    model = TwoStage("gadre").fit(validate(synthetic().assign(accuracy=0.0)))
+    model.save(tmp_path / "fit.json")
+    again = TwoStage.load(tmp_path / "fit.json")
+    assert again.predict_one("quiz", TARGET) == model.predict_one("quiz", TARGET)
