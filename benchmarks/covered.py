@@ -42,8 +42,9 @@ INTRODUCTION = """\
 that they start among them, but for the full quick start, which trains for minutes what
 tests/test_pipeline.py trains in seconds. Lines that only a GPU reaches, known by a condition on
 `cuda` or `nccl`, are counted apart and in no percentage: no GPU was there to run them. Not reached
-are mostly refusals: files that cannot be read, a hub that does not answer, libraries that are missing. Texts that a tokenizer is trained on are read by a
-thread of its library, in which nothing is seen.
+are mostly refusals: files that cannot be read, a hub that does not answer, libraries that are
+missing. Texts that a tokenizer is trained on are read by a thread of its library, in which nothing
+is seen.
 """
 
 
