@@ -209,9 +209,13 @@ def _without_priors(
     usable: dict[str, list[RungPoint]],
     fits: dict[str, Fit],
 ) -> dict[str, Fit]:
-    """Step 1 without the chain's priors, of the tasks whose own points refute them."""
+    """Step 1 without the chain's priors, of the tasks whose own points refute them.
+
+    A direct chain keeps its own: its law of an accuracy is none that holds exactly, and by how much
+    it differs from the others is what intervals go by.
+    """
     enough = {t: r for t, r in usable.items() if fits[t].finite and len(r) > law.size}
-    if not chain.priors or not enough:
+    if chain.kind == "direct" or not chain.priors or not enough:
         return {}
     free = _fit_step1(replace(chain, priors=()), law, method, enough)
     least = chain.noise[0] if chain.noise else 0.0
