@@ -215,7 +215,7 @@ def test_any_finite_table_is_predicted_in_range_or_refused_in_one_line(
 
 @pytest.mark.slow
 @given(tables(), commands())
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_many_finite_tables_are_predicted_in_range_or_refused(
     table: pd.DataFrame, command: list[str]
 ) -> None:

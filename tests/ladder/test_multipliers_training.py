@@ -169,6 +169,7 @@ print(json.dumps([*found, torch._dynamo.utils.counters["stats"]["unique_graphs"]
 """
 
 
+@pytest.mark.slow
 def test_compiled_blocks_train_as_they_are() -> None:
     """In a process of its own: the compiler wants setuptools before anything loads distutils."""
     command = [sys.executable, "-c", COMPILED, str(Path(__file__).parent)]
