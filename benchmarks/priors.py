@@ -40,21 +40,21 @@ def main() -> None:
     print("| ladder | fits | asked | refuted |\n| --- | --- | --- | --- |")
     table = import_olmo_ladder(Path(logs)).observations
     for name, (rungs, score) in LADDERS.items():
-        with counted() as count:
+        with Counted() as count:
             TwoStage(rungs=rungs).fit(table)
         print(f"| {name} | the ladder | {count.total()} | {count[True]} |")
-        with counted() as count:
+        with Counted() as count:
             backtest(table, ("default",), rungs, score, PAPER)
         print(f"| {name} | back-tests | {count.total()} | {count[True]} |", flush=True)
     print(
-        "\nAsked is of every fit with priors, also of the first look at a task that decides whether "
-        "it is pooled.\n"
+        "\nAsked is of every fit with priors, also of the first look at a task that decides "
+        "whether it is pooled.\n"
     )
     print("Mean absolute error of the loss of larger models, in %:\n")
     print("| ladder | predicted | published | default | with priors always | refuted, of fits |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name, rows in grids():
-        with counted() as count:
+        with Counted() as count:
             errors = [mean_error(rows, method) for method in ("published", "default")]
         with patch.object(refuted, "REFUTED", 0.0):
             errors.append(mean_error(rows, "default"))
@@ -63,7 +63,7 @@ def main() -> None:
         print(f"| {name} | {models} | {cells} | {count[True]} of {count.total()} |", flush=True)
 
 
-class counted:
+class Counted:
     """How often a chain was asked whether its points refute its priors, and what was the answer."""
 
     def __enter__(self) -> Counter[bool]:
