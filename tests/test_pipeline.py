@@ -108,6 +108,7 @@ def test_status_tells_every_run(whole: Path) -> None:
     assert [r["state"] for r in runs] == ["finished"] * 10
 
 
+@pytest.mark.slow
 def test_training_in_parts_gives_the_same_observations(
     whole: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
