@@ -146,6 +146,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_observations(
     assert same(whole, runs)
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_all_of_it_and_says_how_to_go_on(
     whole: Path, tiny_config: Path, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_an_interrupt_stops_all_of_it_and_says_how_to_go_on(
     assert same(whole, tmp_path / "runs" / "tiny")
 
 
+@pytest.mark.slow
 def test_a_target_that_is_not_trained_is_predicted_all_the_same(
     whole: Path, tiny_config: Path, tmp_path: Path
 ) -> None:

@@ -142,6 +142,7 @@ print(json.dumps([*found, torch._dynamo.utils.counters["stats"]["unique_graphs"]
 """
 
 
+@pytest.mark.slow
 def test_compiled_blocks_leave_the_losses_as_they_are() -> None:
     """In a process of its own: the compiler wants setuptools before anything loads distutils."""
     here = str(Path(__file__).parent)

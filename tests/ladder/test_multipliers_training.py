@@ -147,6 +147,7 @@ def shared_out(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.slow
 def test_ranks_with_unlike_shares_of_rows_step_as_one_process(kind: str, shared_out: str) -> None:
     assert shared_out.count(f"alike-{kind}") == 3 * 4
 

@@ -232,6 +232,7 @@ def test_each_recipe_is_fitted_by_itself_and_all_are_compared(trained: Path) -> 
     assert all(row.loss.actual is not None for row in found.pairs)
 
 
+@pytest.mark.slow
 def test_a_second_command_does_nothing_until_an_output_is_lost(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

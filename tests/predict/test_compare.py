@@ -253,6 +253,7 @@ def test_tasks_that_repeat_each_other_are_alike_and_their_mean_is_no_surer() -> 
     assert apart < 0.6
 
 
+@pytest.mark.slow
 def test_called_probabilities_are_right_as_often_as_they_say() -> None:
     """Recipes that differ by about what the noise hides, against their true scores."""
     called, right = [], []
