@@ -8,7 +8,7 @@ from predict.certificate import Fit
 
 REFUTED = 1e-3
 """Chance of so large a gain, were the belief right, below which it is refuted: no prediction of the
-published ladder changes by it, in no back-test; those of walks do (benchmarks/priors.md)."""
+published ladder changes by it, in any back-test; those of walks do (benchmarks/priors.md)."""
 
 
 def refutes(free: Fit, held: Fit, believed: int, least: float) -> bool:
